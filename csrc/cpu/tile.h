@@ -1,0 +1,133 @@
+// A tile: one block of channels of some rows of some images, in scratch buffers laid out as plan.h says, and its way in
+// from a tensor of any strides and out again.
+#pragma once
+
+#include "../params.h"
+#include "plan.h"
+#include "simd.h"
+
+namespace evenconv::EVENCONV_ISA {
+
+struct Rows {
+  int64_t begin, end;
+};
+
+template <class T>
+struct Tile {
+  const Plan& plan;
+  Block block;
+  int64_t H, W;
+  int64_t image, images;  // first image and count
+  Rows band;
+
+  int64_t image_rows() const { return plan.band_rows + plan.halo; }
+  int64_t row_size() const { return int64_t{plan.pitch} * block.channels; }
+  int64_t index(int64_t n, int64_t h) const { return (n * image_rows() + h - band.begin + plan.halo) * row_size(); }
+
+  // The band and `reach` rows above and below it, as far as the map goes.
+  Rows around_band(int64_t reach) const {
+    const int64_t begin = band.begin - reach, end = band.end + reach;
+    return {begin < 0 ? 0 : begin, end > H ? H : end};
+  }
+
+  // The flat range of these rows of all images of the tile, without the last row's padding.
+  int64_t first(Rows rows) const { return index(0, rows.begin); }
+  int64_t length(Rows rows) const {
+    return index(images - 1, rows.end) - index(0, rows.begin) - (plan.pitch - W) * block.channels;
+  }
+
+  // Writes the zeros around freshly written rows: between the rows, and above and below where the map ends.
+  void seal(T* buffer, Rows rows) const {
+    const int64_t S = block.channels, gap = (plan.pitch - W) * S;
+    for (int64_t n = 0; n < images; ++n) {
+      if (rows.begin == 0)
+        zero(buffer + index(n, band.begin - plan.halo), (plan.halo - band.begin) * row_size());
+      else if (gap)
+        zero(buffer + index(n, rows.begin) - gap, gap);
+      if (gap)
+        for (int64_t h = rows.begin; h < rows.end; ++h) zero(buffer + index(n, h) + W * S, gap);
+      if (rows.end == H) zero(buffer + index(n, H), (band.end + plan.halo - H) * row_size());
+    }
+    if (rows.begin == 0) zero(buffer + index(0, band.begin - plan.halo) - gap, gap);
+  }
+};
+
+// C interleaved channels of one pixel after another.
+template <int C, class T, class Storage>
+void widen_pixels(T* to, int64_t to_step, const Storage* from, int64_t from_step, int64_t n) {
+  for (; n > 0; --n, to += to_step, from += from_step) widen_run(to, from, C);
+}
+template <int C, class T, class Storage>
+void narrow_pixels(Storage* to, int64_t to_step, const T* from, int64_t from_step, int64_t n) {
+  for (; n > 0; --n, to += to_step, from += from_step) narrow_run(to, from, C);
+}
+
+// A row of `n` pixels, `step` pixels of the tile apart, between tile and tensor. stride[1] and stride[3] are the
+// tensor's.
+template <class T, class Storage>
+void load_row(T* to, int64_t step, const Storage* from, const int64_t* stride, int32_t channels, int64_t n) {
+  if (channels == 1 && stride[3] == 1 && step == 1) return widen_run(to, from, n);
+  if (channels > 1 && stride[1] == 1) {
+    switch (channels) {
+      case 2: return widen_pixels<2>(to, step * 2, from, stride[3], n);
+      case 4: return widen_pixels<4>(to, step * 4, from, stride[3], n);
+      case 8: return widen_pixels<8>(to, step * 8, from, stride[3], n);
+      case 16: return widen_pixels<16>(to, step * 16, from, stride[3], n);
+    }
+  }
+  for (int64_t w = 0; w < n; ++w)
+    for (int32_t c = 0; c < channels; ++c) widen(to[w * step * channels + c], from[w * stride[3] + c * stride[1]]);
+}
+
+template <class T, class Storage>
+void store_row(Storage* to, const int64_t* stride, const T* from, int64_t step, int32_t channels, int64_t n) {
+  if (channels == 1 && stride[3] == 1 && step == 1) return narrow_run(to, from, n);
+  if (channels > 1 && stride[1] == 1) {
+    switch (channels) {
+      case 2: return narrow_pixels<2>(to, stride[3], from, step * 2, n);
+      case 4: return narrow_pixels<4>(to, stride[3], from, step * 4, n);
+      case 8: return narrow_pixels<8>(to, stride[3], from, step * 8, n);
+      case 16: return narrow_pixels<16>(to, stride[3], from, step * 16, n);
+    }
+  }
+  for (int64_t w = 0; w < n; ++w)
+    for (int32_t c = 0; c < channels; ++c) narrow(to[w * stride[3] + c * stride[1]], from[w * step * channels + c]);
+}
+
+template <class Storage>
+Storage* row_of(const View& view, int64_t n, int64_t c, int64_t h) {
+  return static_cast<Storage*>(view.data) + n * view.stride[0] + c * view.stride[1] + h * view.stride[2];
+}
+
+// The tensor's rows into the tile; with a stride, every stride-th pixel is the tensor's and the others are zero (what the
+// gradient of a strided result is). Zeros around them included.
+template <class Storage, class T>
+void load_tile(const Tile<T>& tile, T* buffer, Rows rows, const View& view, int32_t stride_h, int32_t stride_w) {
+  const int32_t S = tile.block.channels;
+  const int64_t pixels = (tile.W + stride_w - 1) / stride_w;
+  for (int64_t n = 0; n < tile.images; ++n) {
+    for (int64_t h = rows.begin; h < rows.end; ++h) {
+      T* row = buffer + tile.index(n, h);
+      if (stride_w > 1 || h % stride_h) zero(row, tile.W * S);
+      if (h % stride_h) continue;
+      const Storage* from = row_of<Storage>(view, tile.image + n, tile.block.channel, h / stride_h);
+      load_row(row, stride_w, from, view.stride, S, pixels);
+    }
+  }
+  tile.seal(buffer, rows);
+}
+
+// The band's rows out of the tile; with a stride, every stride-th pixel.
+template <class Storage, class T>
+void store_tile(const Tile<T>& tile, const T* buffer, const View& view, int32_t stride_h, int32_t stride_w) {
+  const int64_t pixels = (tile.W + stride_w - 1) / stride_w;
+  for (int64_t n = 0; n < tile.images; ++n) {
+    for (int64_t h = tile.band.begin; h < tile.band.end; ++h) {
+      if (h % stride_h) continue;
+      Storage* to = row_of<Storage>(view, tile.image + n, tile.block.channel, h / stride_h);
+      store_row(to, view.stride, buffer + tile.index(n, h), stride_w, tile.block.channels, pixels);
+    }
+  }
+}
+
+}  // namespace evenconv::EVENCONV_ISA

@@ -1,0 +1,355 @@
+// Where PyTorch meets the kernels: schemas, checks, allocation and registration, through the LibTorch stable ABI, so
+// that one binary serves every PyTorch from 2.11 on.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/pad.h"
+#include "params.h"
+
+namespace evenconv {
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Ints = std::vector<int64_t>;
+
+std::string shape_of(const Tensor& t) {
+  std::string text = "(";
+  for (int64_t d = 0; d < t.dim(); ++d) text += (d ? ", " : "") + std::to_string(t.size(d));
+  return text + ")";
+}
+
+Dtype dtype_of(const Tensor& t, const char* name) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return Dtype::float32;
+    case ScalarType::Double: return Dtype::float64;
+    case ScalarType::Half: return Dtype::float16;
+    case ScalarType::BFloat16: return Dtype::bfloat16;
+    default: break;
+  }
+  STD_TORCH_CHECK(false, name, " has dtype ", torch::headeronly::toString(t.scalar_type()),
+                  "; accepted are float32, float64, float16 and bfloat16");
+}
+
+View view_of(const Tensor& t) {
+  return {t.data_ptr(), {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}};
+}
+
+void check_map(const Tensor& t, const char* name) {
+  STD_TORCH_CHECK(t.is_cpu(), name, " is on another device than the CPU");
+  STD_TORCH_CHECK(t.dim() == 4, name, " has shape ", shape_of(t), "; accepted is (N, C, H, W)");
+  STD_TORCH_CHECK(t.size(1) > 0 && t.size(2) > 0 && t.size(3) > 0, name, " has shape ", shape_of(t),
+                  "; accepted are C, H and W of at least 1");
+}
+
+// A result of these sizes in x's memory format.
+Tensor empty_like_format(const Tensor& x, Ints sizes) {
+  const bool channels_last = x.stride(1) == 1 && x.stride(3) != 1;
+  return torch::stable::empty(sizes, x.scalar_type(), torch::headeronly::Layout::Strided, x.device(), false,
+                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+Tensor nothing(const Tensor& like) { return torch::stable::new_empty(like, {0}); }
+
+// A buffer that a thread keeps: a fresh one at each call would cost its page faults again.
+void* thread_scratch(size_t bytes) {
+  constexpr size_t kAlignment = 64;
+  thread_local std::unique_ptr<char[]> buffer;
+  thread_local size_t capacity = 0;
+  if (bytes + kAlignment > capacity) {
+    capacity = bytes + kAlignment;
+    buffer.reset(new char[capacity]());
+  }
+  const auto address = reinterpret_cast<uintptr_t>(buffer.get());
+  return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+void set_directions(Direction (&to)[4], const Ints& directions) {
+  STD_TORCH_CHECK(directions.size() == 4, "directions has ", directions.size(), " entries; accepted are 4");
+  for (int i = 0; i < 4; ++i) {
+    STD_TORCH_CHECK(directions[i] >= 0 && directions[i] < 4, "directions holds ", directions[i],
+                    "; accepted are 0 (BR), 1 (TL), 2 (BL) and 3 (TR)");
+    to[i] = static_cast<Direction>(directions[i]);
+  }
+}
+
+// A depthwise convolution of the chain as the schema names it.
+struct Link {
+  const char* name;
+  OptionalTensor weight;
+  OptionalTensor bias;
+  enum Kind { even, row, column } kind;
+};
+
+using Chain = std::vector<Link>;
+
+class ChainCall {
+ public:
+  ChainCall(const Tensor& x, const Chain& links, const Ints& stride, const Ints& directions) : x_(x) {
+    check_map(x, "x");
+    params_.N = x.size(0), params_.C = x.size(1), params_.H = x.size(2), params_.W = x.size(3);
+    params_.dtype = params_.weight_dtype = dtype_of(x, "x");
+    STD_TORCH_CHECK(stride.size() == 2, "stride has ", stride.size(), " entries; accepted are 2");
+    for (int64_t s : stride) STD_TORCH_CHECK(s == 1 || s == 2, "stride is ", s, "; accepted are 1 and 2");
+    params_.stride_h = static_cast<int32_t>(stride[0]), params_.stride_w = static_cast<int32_t>(stride[1]);
+    set_directions(params_.direction, directions);
+    params_.x = view_of(x);
+    for (const Link& link : links) add(link);
+    STD_TORCH_CHECK(params_.stages > 0, "weight_row and weight_col are both None; accepted is at least one weight");
+  }
+
+  Tensor forward() {
+    Tensor y = empty_like_format(x_, result_sizes());
+    params_.y = view_of(y);
+    const Plan plan = make_plan(params_, false);
+    run(plan, 2, [&](int64_t task, void* scratch) { kernels().forward(params_, plan, task, scratch); });
+    return y;
+  }
+
+  // dx, the gradients of the weights and those of the biases, in the links' order; empty where not wanted or absent.
+  std::vector<Tensor> backward(const Tensor& grad, const std::vector<bool>& wanted) {
+    check_map(grad, "grad");
+    STD_TORCH_CHECK(shape_of(grad) == shape_of(result_sizes()), "grad has shape ", shape_of(grad), "; accepted is ",
+                    shape_of(result_sizes()));
+    STD_TORCH_CHECK(grad.scalar_type() == x_.scalar_type(), "grad has another dtype than x");
+    params_.y = view_of(grad);
+    std::vector<Tensor> gradients(1 + 2 * links_.size(), nothing(x_));
+    STD_TORCH_CHECK(wanted.size() == gradients.size(), "wanted has ", wanted.size(), " entries; accepted are ",
+                    gradients.size());
+    if (wanted[0]) {
+      gradients[0] = empty_like_format(x_, {params_.N, params_.C, params_.H, params_.W});
+      params_.dx = view_of(gradients[0]);
+    }
+    const size_t count = links_.size();
+    for (size_t i = 0, s = 0; i < count; ++i) {
+      if (!links_[i].weight) continue;
+      Stage& stage = params_.stage[s++];
+      if (wanted[1 + i]) {
+        gradients[1 + i] = torch::stable::new_empty(
+            *links_[i].weight, {params_.C, 1, stage.kh, stage.kw});
+        stage.grad_weight = gradients[1 + i].data_ptr();
+      }
+      if (wanted[1 + count + i] && links_[i].bias) {
+        gradients[1 + count + i] = torch::stable::new_empty(*links_[i].bias, {params_.C});
+        stage.grad_bias = gradients[1 + count + i].data_ptr();
+      }
+    }
+
+    const Plan plan = make_plan(params_, true);
+    std::vector<double> partials(plan.chunks * plan.bands * params_.C * plan.gradients);
+    run(plan, params_.stages + 2, [&](int64_t task, void* scratch) {
+      kernels().backward(params_, plan, task, scratch, partials.data());
+    });
+    torch::stable::parallel_for(0, params_.C, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) kernels().reduce(params_, plan, c, partials.data());
+    });
+    return gradients;
+  }
+
+ private:
+  Ints result_sizes() const {
+    return {params_.N, params_.C, (params_.H + params_.stride_h - 1) / params_.stride_h,
+            (params_.W + params_.stride_w - 1) / params_.stride_w};
+  }
+
+  static std::string shape_of(const Ints& sizes) {
+    std::string text = "(";
+    for (size_t d = 0; d < sizes.size(); ++d) text += (d ? ", " : "") + std::to_string(sizes[d]);
+    return text + ")";
+  }
+  static std::string shape_of(const Tensor& t) { return evenconv::shape_of(t); }
+
+  void add(Link link) {
+    links_.push_back(link);
+    if (!link.weight) return;
+    const Tensor& weight = *link.weight;
+    const std::string C = std::to_string(params_.C), name = link.name;
+    STD_TORCH_CHECK(weight.is_cpu(), name, " is on another device than x");
+    const char* form = link.kind == Link::even  ? ", 1, k, k) with k = 2 or 4"
+                       : link.kind == Link::row ? ", 1, 1, K) with K odd, 1 to 31"
+                                                : ", 1, K, 1) with K odd, 1 to 31";
+    bool fits = weight.dim() == 4 && weight.size(0) == params_.C && weight.size(1) == 1;
+    if (fits) {
+      const int64_t kh = weight.size(2), kw = weight.size(3), K = kh > kw ? kh : kw;
+      fits = link.kind == Link::even ? kh == kw && (kh == 2 || kh == 4)
+                                     : (link.kind == Link::row ? kh : kw) == 1 && K % 2 == 1 && K <= kMaxKernel;
+    }
+    STD_TORCH_CHECK(fits, name, " has shape ", shape_of(weight), "; accepted is (", C, form);
+    check_dtype(weight, name);
+    Stage& stage = params_.stage[params_.stages++];
+    stage.kh = static_cast<int32_t>(weight.size(2)), stage.kw = static_cast<int32_t>(weight.size(3));
+    stage.weight = keep(weight);
+    if (!link.bias) return;
+    const std::string bias_name = "bias of " + name;
+    STD_TORCH_CHECK(link.bias->is_cpu(), bias_name, " is on another device than x");
+    STD_TORCH_CHECK(link.bias->dim() == 1 && link.bias->size(0) == params_.C, bias_name, " has shape ",
+                    shape_of(*link.bias), "; accepted is (", C, ")");
+    check_dtype(*link.bias, bias_name);
+    stage.bias = keep(*link.bias);
+  }
+
+  // All weights and biases are of x's dtype, or all are float32 beside an x of half precision.
+  void check_dtype(const Tensor& t, const std::string& name) {
+    const Dtype dtype = dtype_of(t, name.c_str());
+    const bool half = params_.dtype == Dtype::float16 || params_.dtype == Dtype::bfloat16;
+    STD_TORCH_CHECK(dtype == params_.dtype || (half && dtype == Dtype::float32), name,
+                    " has another dtype than x; accepted are x's and, beside a half-precision x, float32");
+    STD_TORCH_CHECK(kept_.empty() || dtype == params_.weight_dtype, name,
+                    " has another dtype than the other weights; accepted is one for all");
+    params_.weight_dtype = dtype;
+  }
+
+  const void* keep(const Tensor& t) {
+    kept_.push_back(torch::stable::contiguous(t));
+    return kept_.back().data_ptr();
+  }
+
+  template <class F>
+  void run(const Plan& plan, int64_t buffers, const F& f) {
+    const size_t element = params_.dtype == Dtype::float64 ? sizeof(double) : sizeof(float);
+    if (params_.N == 0) return;
+    torch::stable::parallel_for(0, plan.tasks(), 1, [&](int64_t begin, int64_t end) {
+      void* scratch = thread_scratch(plan.buffer_size * buffers * element);
+      for (int64_t task = begin; task < end; ++task) f(task, scratch);
+    });
+  }
+
+  Tensor x_;
+  Chain links_;
+  std::vector<Tensor> kept_;  // contiguous weights and biases, alive as long as params_ points to them
+  ChainParams params_{};
+};
+
+const Ints kNoDirections = {0, 0, 0, 0};
+
+Tensor even_depthwise_conv2d(Tensor x, Tensor weight, OptionalTensor bias, Ints stride, Ints directions) {
+  return ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).forward();
+}
+
+std::vector<Tensor> even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, OptionalTensor bias, Ints stride,
+                                                   Ints directions, std::vector<bool> wanted) {
+  return ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).backward(grad, wanted);
+}
+
+Chain separable(OptionalTensor row, OptionalTensor column, OptionalTensor bias_row, OptionalTensor bias_column) {
+  return {{"weight_row", row, bias_row, Link::row}, {"weight_col", column, bias_column, Link::column}};
+}
+
+Tensor separable_depthwise_conv2d(Tensor x, OptionalTensor row, OptionalTensor column, OptionalTensor bias_row,
+                                  OptionalTensor bias_column, Ints stride) {
+  return ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).forward();
+}
+
+std::vector<Tensor> separable_depthwise_conv2d_backward(Tensor grad, Tensor x, OptionalTensor row, OptionalTensor column,
+                                                        OptionalTensor bias_row, OptionalTensor bias_column, Ints stride,
+                                                        std::vector<bool> wanted) {
+  return ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).backward(grad, wanted);
+}
+
+Chain xsep(Tensor even, Tensor row, Tensor column, OptionalTensor bias_even, OptionalTensor bias_row,
+           OptionalTensor bias_column) {
+  return {{"weight_even", even, bias_even, Link::even},
+          {"weight_row", row, bias_row, Link::row},
+          {"weight_col", column, bias_column, Link::column}};
+}
+
+Tensor xsep_conv2d(Tensor x, Tensor even, Tensor row, Tensor column, OptionalTensor bias_even, OptionalTensor bias_row,
+                   OptionalTensor bias_column, Ints stride, Ints directions) {
+  return ChainCall(x, xsep(even, row, column, bias_even, bias_row, bias_column), stride, directions).forward();
+}
+
+std::vector<Tensor> xsep_conv2d_backward(Tensor grad, Tensor x, Tensor even, Tensor row, Tensor column,
+                                         OptionalTensor bias_even, OptionalTensor bias_row, OptionalTensor bias_column,
+                                         Ints stride, Ints directions, std::vector<bool> wanted) {
+  return ChainCall(x, xsep(even, row, column, bias_even, bias_row, bias_column), stride, directions)
+      .backward(grad, wanted);
+}
+
+PadParams pad_params(const Tensor& plain, const Tensor& padded, int64_t kernel_size, const Ints& directions) {
+  PadParams params{};
+  params.N = plain.size(0), params.C = plain.size(1), params.H = plain.size(2), params.W = plain.size(3);
+  params.kernel_size = static_cast<int32_t>(kernel_size);
+  params.element_size = static_cast<int32_t>(plain.element_size());
+  set_directions(params.direction, directions);
+  params.plain = view_of(plain);
+  params.padded = view_of(padded);
+  return params;
+}
+
+void check_pad(const Tensor& t, const char* name, int64_t kernel_size) {
+  check_map(t, name);
+  dtype_of(t, name);
+  STD_TORCH_CHECK(kernel_size == 2 || kernel_size == 4, "kernel_size is ", kernel_size, "; accepted are 2 and 4");
+}
+
+Tensor symmetric_pad2d(Tensor x, int64_t kernel_size, Ints directions) {
+  check_pad(x, "x", kernel_size);
+  const int64_t added = kernel_size - 1;
+  Tensor y = empty_like_format(x, {x.size(0), x.size(1), x.size(2) + added, x.size(3) + added});
+  const PadParams params = pad_params(x, y, kernel_size, directions);
+  torch::stable::parallel_for(0, pad_tasks(params), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) pad(params, task);
+  });
+  return y;
+}
+
+Tensor symmetric_pad2d_backward(Tensor grad, int64_t kernel_size, Ints directions) {
+  check_pad(grad, "grad", kernel_size);
+  const int64_t H = grad.size(2) - kernel_size + 1, W = grad.size(3) - kernel_size + 1;
+  STD_TORCH_CHECK(H > 0 && W > 0, "grad has shape ", shape_of(grad), "; accepted are H and W of at least kernel_size");
+  Tensor dx = empty_like_format(grad, {grad.size(0), grad.size(1), H, W});
+  const PadParams params = pad_params(dx, grad, kernel_size, directions);
+  torch::stable::parallel_for(0, crop_tasks(params), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) crop(params, task);
+  });
+  return dx;
+}
+
+}  // namespace
+}  // namespace evenconv
+
+// A backward takes the gradient, what the forward took, and which gradients are wanted: of x, of each weight, of each
+// bias. What is not wanted comes back as an empty tensor.
+STABLE_TORCH_LIBRARY(evenconv_cuda, m) {
+  m.def("symmetric_pad2d(Tensor x, int kernel_size, int[4] directions) -> Tensor");
+  m.def("symmetric_pad2d_backward(Tensor grad, int kernel_size, int[4] directions) -> Tensor");
+  m.def(
+      "even_depthwise_conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[4] directions) -> Tensor");
+  m.def(
+      "even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int[2] stride, "
+      "int[4] directions, bool[3] wanted) -> Tensor[]");
+  m.def(
+      "separable_depthwise_conv2d(Tensor x, Tensor? weight_row, Tensor? weight_col, Tensor? bias_row, "
+      "Tensor? bias_col, int[2] stride) -> Tensor");
+  m.def(
+      "separable_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor? weight_row, Tensor? weight_col, "
+      "Tensor? bias_row, Tensor? bias_col, int[2] stride, bool[5] wanted) -> Tensor[]");
+  m.def(
+      "xsep_conv2d(Tensor x, Tensor weight_even, Tensor weight_row, Tensor weight_col, Tensor? bias_even, "
+      "Tensor? bias_row, Tensor? bias_col, int[2] stride, int[4] directions) -> Tensor");
+  m.def(
+      "xsep_conv2d_backward(Tensor grad, Tensor x, Tensor weight_even, Tensor weight_row, Tensor weight_col, "
+      "Tensor? bias_even, Tensor? bias_row, Tensor? bias_col, int[2] stride, int[4] directions, bool[7] wanted) "
+      "-> Tensor[]");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CPU, m) {
+  using namespace evenconv;
+  m.impl("symmetric_pad2d", TORCH_BOX(&symmetric_pad2d));
+  m.impl("symmetric_pad2d_backward", TORCH_BOX(&symmetric_pad2d_backward));
+  m.impl("even_depthwise_conv2d", TORCH_BOX(&even_depthwise_conv2d));
+  m.impl("even_depthwise_conv2d_backward", TORCH_BOX(&even_depthwise_conv2d_backward));
+  m.impl("separable_depthwise_conv2d", TORCH_BOX(&separable_depthwise_conv2d));
+  m.impl("separable_depthwise_conv2d_backward", TORCH_BOX(&separable_depthwise_conv2d_backward));
+  m.impl("xsep_conv2d", TORCH_BOX(&xsep_conv2d));
+  m.impl("xsep_conv2d_backward", TORCH_BOX(&xsep_conv2d_backward));
+}
