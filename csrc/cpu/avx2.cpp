@@ -5,6 +5,7 @@
 #include <cstring>
 #pragma GCC target("avx2,fma,f16c")
 #define EVENCONV_ISA avx2
+#define EVENCONV_VECTOR_BYTES 32
 #include "kernels.h"
 
 namespace evenconv {

@@ -5,6 +5,7 @@
 #include <cstring>
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
 #define EVENCONV_ISA avx512
+#define EVENCONV_VECTOR_BYTES 64
 #include "kernels.h"
 
 namespace evenconv {

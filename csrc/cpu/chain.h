@@ -30,7 +30,7 @@ void accumulate_stage(const Tile<T>& tile, const Stage& stage, const Taps<T>& ta
                       double* partial, int64_t gradients) {
   constexpr int V = Simd<T>::size, kMaxPhases = kLineBytes / kVectorBytes;
   const int64_t begin = tile.first(tile.band), length = tile.length(tile.band);
-  const int S = tile.block.channels, phases = Lanes<T>(S).phases;
+  const int S = tile.block.channels, phases = flat_step<T>(S) / V;
   auto add = [&](const Vec<T>* sums, int count, double* to) {
     for (int phase = 0; phase < phases; ++phase)
       for (int t = 0; t < count; ++t)

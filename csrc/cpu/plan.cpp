@@ -6,7 +6,7 @@
 namespace evenconv {
 namespace {
 
-constexpr int64_t kScratchBytes = 640 << 10;  // of one thread: within a core's second-level cache
+static int64_t kScratchBytes = (getenv("EC_KB") ? atoi(getenv("EC_KB")) : 640) << 10;  // of one thread: within a core's second-level cache
 constexpr int64_t kStackBytes = 8 << 10;      // of one buffer of stacked images: within the first level
 constexpr int64_t kMinTasks = 64;             // enough for the threads of a large machine to share evenly
 
@@ -45,8 +45,8 @@ Block block_at(const ChainParams& p, const Plan& plan, int64_t index) {
 Plan make_plan(const ChainParams& p, bool backward) {
   Plan plan{};
   const int64_t element = p.dtype == Dtype::float64 ? 8 : 4;
-  const bool interleaved = p.x.stride[1] == 1 && p.x.stride[3] != 1;
-  plan.line_channels = interleaved ? static_cast<int32_t>(64 / element) : 1;
+  static const int env = getenv("EC_LINE") ? atoi(getenv("EC_LINE")) : 16;
+  plan.line_channels = p.x.stride[1] == 1 && p.x.stride[3] != 1 ? 64/element : std::min<int>(64/element, env);
   if (one_direction(p)) {
     plan.blocks = count_blocks(p.C, plan.line_channels);
   } else {

@@ -1,26 +1,22 @@
 // Vectors of the instruction set that the including file is compiled for, through the compiler's vector extension, and
 // the conversions between storage types and the type that sums are taken in.
 //
-// EVENCONV_ISA names the namespace. Nothing here uses a template of the standard library: what one instruction set's
+// The including file defines EVENCONV_ISA, the namespace, and EVENCONV_VECTOR_BYTES (64 stands for AVX-512 and 32 for
+// AVX2; a target pragma does not define the compiler's own macros in time). Nothing here uses a template of the standard library: what one instruction set's
 // translation unit emits must never be picked by the linker for another.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
-#if defined(__AVX2__)
+#if EVENCONV_VECTOR_BYTES > 16
 #include <immintrin.h>
 #endif
 
 namespace evenconv::EVENCONV_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
+constexpr int kVectorBytes = EVENCONV_VECTOR_BYTES;
 
 // A group of interleaved channels fills a cache line, whatever the vector's width.
 constexpr int kLineBytes = 64;
@@ -46,7 +42,7 @@ inline void store(T* p, Vec<T> v) {
 }
 
 // The first n (< a vector's) elements; the rest is zero when loaded and untouched when stored.
-#if defined(__AVX512F__)
+#if EVENCONV_VECTOR_BYTES == 64
 inline Vec<float> load_partial(const float* p, int n) { return (Vec<float>)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
 inline Vec<double> load_partial(const double* p, int n) {
   return (Vec<double>)_mm512_maskz_loadu_pd((1u << n) - 1, p);
@@ -144,7 +140,7 @@ inline void widen_run(double* to, const double* from, int64_t n) { copy_run(to, 
 inline void narrow_run(float* to, const float* from, int64_t n) { copy_run(to, from, n); }
 inline void narrow_run(double* to, const double* from, int64_t n) { copy_run(to, from, n); }
 
-#if defined(__AVX2__)
+#if EVENCONV_VECTOR_BYTES > 16
 inline void widen_run(float* to, const Half* from, int64_t n) {
   for (; n >= 8; n -= 8, to += 8, from += 8)
     _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
@@ -156,5 +152,49 @@ inline void narrow_run(Half* to, const float* from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) narrow(to[i], from[i]);
 }
 #endif
+
+// Up to a vector of n contiguous elements.
+template <class T, class Storage>
+inline Vec<T> widen_vector(const Storage* from, int n) {
+  if constexpr (std::is_same_v<T, Storage>) {
+    return n == Simd<T>::size ? load(from) : load_partial(from, n);
+  } else {
+    alignas(kLineBytes) T lanes[Simd<T>::size] = {};
+    widen_run(lanes, from, n);
+    return load(lanes);
+  }
+}
+template <class T, class Storage>
+inline void narrow_vector(Storage* to, Vec<T> from, int n) {
+  if constexpr (std::is_same_v<T, Storage>) {
+    n == Simd<T>::size ? store(to, from) : store_partial(to, from, n);
+  } else {
+    alignas(kLineBytes) T lanes[Simd<T>::size];
+    store(lanes, from);
+    narrow_run(to, lanes, n);
+  }
+}
+
+// A square of vectors becomes its transpose.
+template <class T>
+[[gnu::always_inline]] inline void transpose(Vec<T> (&rows)[Simd<T>::size]) {
+  constexpr int V = Simd<T>::size;
+  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+#pragma GCC unroll 8
+  for (int d = V / 2; d >= 1; d /= 2) {
+    Vec<Index> low, high;
+    for (int l = 0; l < V; ++l) {
+      low[l] = l & d ? V + l - d : l;
+      high[l] = l & d ? V + l : l + d;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < V; ++i) {
+      if (i & d) continue;
+      const Vec<T> a = rows[i], b = rows[i + d];
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i + d] = __builtin_shuffle(a, b, high);
+    }
+  }
+}
 
 }  // namespace evenconv::EVENCONV_ISA

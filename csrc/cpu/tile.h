@@ -52,46 +52,84 @@ struct Tile {
   }
 };
 
-// C interleaved channels of one pixel after another.
+// Channels side by side in the tensor as in the tile.
 template <int C, class T, class Storage>
-void widen_pixels(T* to, int64_t to_step, const Storage* from, int64_t from_step, int64_t n) {
-  for (; n > 0; --n, to += to_step, from += from_step) widen_run(to, from, C);
+void load_interleaved(T* to, int64_t step, const Storage* from, int64_t stride, int64_t pixels) {
+  for (; pixels > 0; --pixels, to += step * C, from += stride) widen_run(to, from, C);
 }
 template <int C, class T, class Storage>
-void narrow_pixels(Storage* to, int64_t to_step, const T* from, int64_t from_step, int64_t n) {
-  for (; n > 0; --n, to += to_step, from += from_step) narrow_run(to, from, C);
+void store_interleaved(Storage* to, int64_t stride, const T* from, int64_t step, int64_t pixels) {
+  for (; pixels > 0; --pixels, from += step * C, to += stride) narrow_run(to, from, C);
 }
 
-// A row of `n` pixels, `step` pixels of the tile apart, between tile and tensor. stride[1] and stride[3] are the
+// Pixels side by side in the tensor, channels in the tile: squares are transposed in registers. A load goes up the
+// pixels, as its whole vectors reach into the next ones; what it leaves behind the last is for seal() to clear.
+template <class T, class Storage>
+void load_planar(T* to, const Storage* from, int64_t stride, int channels, int64_t pixels) {
+  constexpr int V = Simd<T>::size;
+  for (int64_t w = 0; w < pixels; w += V) {
+    const int count = pixels - w < V ? static_cast<int>(pixels - w) : V;
+    for (int c = 0; c < channels; c += V) {
+      Vec<T> square[V];
+#pragma GCC unroll 16
+      for (int r = 0; r < V; ++r)
+        square[r] = c + r < channels ? widen_vector<T>(from + (c + r) * stride + w, count) : Vec<T>{};
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < V; ++r)
+        if (r < count) store(to + (w + r) * channels + c, square[r]);
+    }
+  }
+}
+template <class T, class Storage>
+void store_planar(Storage* to, int64_t stride, const T* from, int channels, int64_t pixels) {
+  constexpr int V = Simd<T>::size;
+  for (int64_t w = 0; w < pixels; w += V) {
+    const int count = pixels - w < V ? static_cast<int>(pixels - w) : V;
+    for (int c = 0; c < channels; c += V) {
+      Vec<T> square[V];
+#pragma GCC unroll 16
+      for (int r = 0; r < V; ++r) square[r] = r < count ? load(from + (w + r) * channels + c) : Vec<T>{};
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < V; ++r)
+        if (c + r < channels) narrow_vector<T>(to + (c + r) * stride + w, square[r], count);
+    }
+  }
+}
+
+// A row of `pixels` pixels, `step` pixels of the tile apart, between tile and tensor. stride[1] and stride[3] are the
 // tensor's.
 template <class T, class Storage>
-void load_row(T* to, int64_t step, const Storage* from, const int64_t* stride, int32_t channels, int64_t n) {
-  if (channels == 1 && stride[3] == 1 && step == 1) return widen_run(to, from, n);
-  if (channels > 1 && stride[1] == 1) {
+void load_row(T* to, int64_t step, const Storage* from, const int64_t* stride, int channels, int64_t pixels) {
+  if (stride[3] == 1 && step == 1)
+    return channels == 1 ? widen_run(to, from, pixels) : load_planar(to, from, stride[1], channels, pixels);
+  if (stride[1] == 1) {
     switch (channels) {
-      case 2: return widen_pixels<2>(to, step * 2, from, stride[3], n);
-      case 4: return widen_pixels<4>(to, step * 4, from, stride[3], n);
-      case 8: return widen_pixels<8>(to, step * 8, from, stride[3], n);
-      case 16: return widen_pixels<16>(to, step * 16, from, stride[3], n);
+      case 2: return load_interleaved<2>(to, step, from, stride[3], pixels);
+      case 4: return load_interleaved<4>(to, step, from, stride[3], pixels);
+      case 8: return load_interleaved<8>(to, step, from, stride[3], pixels);
+      case 16: return load_interleaved<16>(to, step, from, stride[3], pixels);
     }
   }
-  for (int64_t w = 0; w < n; ++w)
-    for (int32_t c = 0; c < channels; ++c) widen(to[w * step * channels + c], from[w * stride[3] + c * stride[1]]);
+  for (int64_t w = 0; w < pixels; ++w)
+    for (int c = 0; c < channels; ++c) widen(to[w * step * channels + c], from[w * stride[3] + c * stride[1]]);
 }
 
 template <class T, class Storage>
-void store_row(Storage* to, const int64_t* stride, const T* from, int64_t step, int32_t channels, int64_t n) {
-  if (channels == 1 && stride[3] == 1 && step == 1) return narrow_run(to, from, n);
-  if (channels > 1 && stride[1] == 1) {
+void store_row(Storage* to, const int64_t* stride, const T* from, int64_t step, int channels, int64_t pixels) {
+  if (stride[3] == 1 && step == 1)
+    return channels == 1 ? narrow_run(to, from, pixels) : store_planar(to, stride[1], from, channels, pixels);
+  if (stride[1] == 1) {
     switch (channels) {
-      case 2: return narrow_pixels<2>(to, stride[3], from, step * 2, n);
-      case 4: return narrow_pixels<4>(to, stride[3], from, step * 4, n);
-      case 8: return narrow_pixels<8>(to, stride[3], from, step * 8, n);
-      case 16: return narrow_pixels<16>(to, stride[3], from, step * 16, n);
+      case 2: return store_interleaved<2>(to, stride[3], from, step, pixels);
+      case 4: return store_interleaved<4>(to, stride[3], from, step, pixels);
+      case 8: return store_interleaved<8>(to, stride[3], from, step, pixels);
+      case 16: return store_interleaved<16>(to, stride[3], from, step, pixels);
     }
   }
-  for (int64_t w = 0; w < n; ++w)
-    for (int32_t c = 0; c < channels; ++c) narrow(to[w * stride[3] + c * stride[1]], from[w * step * channels + c]);
+  for (int64_t w = 0; w < pixels; ++w)
+    for (int c = 0; c < channels; ++c) narrow(to[w * stride[3] + c * stride[1]], from[w * step * channels + c]);
 }
 
 template <class Storage>
