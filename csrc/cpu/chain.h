@@ -2,6 +2,8 @@
 // gradient once, computes the intermediate maps again, and writes dx once. Between the stages a tile stays in cache.
 #pragma once
 
+#include <new>
+
 #include "taps.h"
 #include "tile.h"
 
@@ -63,12 +65,20 @@ struct Task {
     image_end = tile.image + plan.images_per_chunk < p.N ? tile.image + plan.images_per_chunk : p.N;
   }
 
+  bool advance() {
+    tile.image += tile.images;
+    const int64_t left = image_end - tile.image;
+    tile.images = left < tile.plan.stacked ? left : tile.plan.stacked;
+    return left > 0;
+  }
+
+  // Calls f(tile to follow) for each tile.
   template <class F>
-  void for_each_tile(F&& f) {
-    for (; tile.image < image_end; tile.image += tile.plan.stacked) {
-      const int64_t left = image_end - tile.image;
-      tile.images = left < tile.plan.stacked ? left : tile.plan.stacked;
-      f();
+  void for_each_tile(const ChainParams& p, int64_t index, F&& f) {
+    while (advance()) {
+      Task next = *this;
+      if (!next.advance()) new (&next) Task(p, tile.plan, index + 1 < tile.plan.tasks() ? index + 1 : index), next.advance();
+      f(next.tile);
     }
   }
 };
@@ -85,8 +95,10 @@ void chain_forward(const ChainParams& p, const Plan& plan, int64_t index, void* 
   }
   T* in = static_cast<T*>(scratch) + plan.margin;
   T* out = in + plan.buffer_size;
-  task.for_each_tile([&] {
+  task.for_each_tile(p, index, [&](const Tile<T>& next) {
     load_tile<Storage>(tile, in, tile.around_band(reach[0]), p.x, 1, 1);
+    prefetch_tile<Storage, true>(tile, tile.band, p.y);
+    prefetch_tile<Storage, false>(next, next.band, p.x);
     for (int s = 0; s < p.stages; ++s) {
       const Rows rows = tile.around_band(reach[s + 1]);
       const int64_t begin = tile.first(rows);
@@ -122,7 +134,7 @@ void chain_backward(const ChainParams& p, const Plan& plan, int64_t index, void*
   T *grad = maps[p.stages], *next_grad = maps[p.stages + 1];
   double* partial = partials + (task.part * p.C + tile.block.channel) * plan.gradients;
 
-  task.for_each_tile([&] {
+  task.for_each_tile(p, index, [&](const Tile<T>& next) {
     if (last_wanted >= 0) load_tile<Storage>(tile, maps[0], tile.around_band(reach[0]), p.x, 1, 1);
     for (int s = 0; s < last_wanted; ++s) {
       const Rows rows = tile.around_band(reach[s + 1]);
@@ -131,6 +143,9 @@ void chain_backward(const ChainParams& p, const Plan& plan, int64_t index, void*
       tile.seal(maps[s + 1], rows);
     }
     load_tile<Storage>(tile, grad, tile.around_band(grad_reach[p.stages]), p.y, p.stride_h, p.stride_w);
+    if (p.dx.data) prefetch_tile<Storage, true>(tile, tile.band, p.dx);
+    prefetch_tile<Storage, false>(next, next.band, p.x);
+    prefetch_tile<Storage, false>(next, next.band, p.y);
     for (int s = p.stages - 1; s >= 0; --s) {
       accumulate_stage(tile, p.stage[s], taps[s], grad, maps[s], partial + first_gradient[s], plan.gradients);
       if (s == 0 && !p.dx.data) break;

@@ -7,8 +7,8 @@ namespace evenconv {
 namespace {
 
 static int64_t kScratchBytes = (getenv("EC_KB") ? atoi(getenv("EC_KB")) : 640) << 10;  // of one thread: within a core's second-level cache
-constexpr int64_t kStackBytes = 8 << 10;      // of one buffer of stacked images: within the first level
-constexpr int64_t kMinTasks = 64;             // enough for the threads of a large machine to share evenly
+static const int64_t kStackBytes = (getenv("EC_STACK") ? atoi(getenv("EC_STACK")) : 8) << 10;
+static const int64_t kMinTasks = getenv("EC_TASKS") ? atoi(getenv("EC_TASKS")) : 64;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

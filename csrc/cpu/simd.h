@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #if EVENCONV_VECTOR_BYTES > 16
 #include <immintrin.h>
@@ -153,9 +154,9 @@ inline void narrow_run(Half* to, const float* from, int64_t n) {
 }
 #endif
 
-// Up to a vector of n contiguous elements.
+// A vector of contiguous elements, or its first n.
 template <class T, class Storage>
-inline Vec<T> widen_vector(const Storage* from, int n) {
+[[gnu::always_inline]] inline Vec<T> widen_vector(const Storage* from, int n = Simd<T>::size) {
   if constexpr (std::is_same_v<T, Storage>) {
     return n == Simd<T>::size ? load(from) : load_partial(from, n);
   } else {
@@ -165,7 +166,7 @@ inline Vec<T> widen_vector(const Storage* from, int n) {
   }
 }
 template <class T, class Storage>
-inline void narrow_vector(Storage* to, Vec<T> from, int n) {
+[[gnu::always_inline]] inline void narrow_vector(Storage* to, Vec<T> from, int n = Simd<T>::size) {
   if constexpr (std::is_same_v<T, Storage>) {
     n == Simd<T>::size ? store(to, from) : store_partial(to, from, n);
   } else {
@@ -175,26 +176,28 @@ inline void narrow_vector(Storage* to, Vec<T> from, int n) {
   }
 }
 
-// A square of vectors becomes its transpose.
-template <class T>
-[[gnu::always_inline]] inline void transpose(Vec<T> (&rows)[Simd<T>::size]) {
-  constexpr int V = Simd<T>::size;
+// Pairs of rows D apart exchange their lanes D apart; doing so for D = V/2, ..., 1 transposes a square of vectors.
+template <class T, int D, class Lanes = std::make_integer_sequence<int, Simd<T>::size>>
+struct Exchange;
+template <class T, int D, int... L>
+struct Exchange<T, D, std::integer_sequence<int, L...>> {
   using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-#pragma GCC unroll 8
-  for (int d = V / 2; d >= 1; d /= 2) {
-    Vec<Index> low, high;
-    for (int l = 0; l < V; ++l) {
-      low[l] = l & d ? V + l - d : l;
-      high[l] = l & d ? V + l : l + d;
-    }
+  static constexpr int V = Simd<T>::size;
+
+  [[gnu::always_inline]] static void run(Vec<T>* rows) {
 #pragma GCC unroll 16
     for (int i = 0; i < V; ++i) {
-      if (i & d) continue;
-      const Vec<T> a = rows[i], b = rows[i + d];
-      rows[i] = __builtin_shuffle(a, b, low);
-      rows[i + d] = __builtin_shuffle(a, b, high);
+      if (i & D) continue;
+      const Vec<T> a = rows[i], b = rows[i + D];
+      rows[i] = __builtin_shuffle(a, b, Vec<Index>{(L & D ? V + L - D : L)...});
+      rows[i + D] = __builtin_shuffle(a, b, Vec<Index>{(L & D ? V + L : L + D)...});
     }
+    if constexpr (D > 1) Exchange<T, D / 2>::run(rows);
   }
+};
+template <class T>
+[[gnu::always_inline]] inline void transpose(Vec<T>* square) {
+  Exchange<T, Simd<T>::size / 2>::run(square);
 }
 
 }  // namespace evenconv::EVENCONV_ISA

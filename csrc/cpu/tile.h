@@ -64,36 +64,44 @@ void store_interleaved(Storage* to, int64_t stride, const T* from, int64_t step,
 
 // Pixels side by side in the tensor, channels in the tile: squares are transposed in registers. A load goes up the
 // pixels, as its whole vectors reach into the next ones; what it leaves behind the last is for seal() to clear.
-template <class T, class Storage>
-void load_planar(T* to, const Storage* from, int64_t stride, int channels, int64_t pixels) {
-  constexpr int V = Simd<T>::size;
-  for (int64_t w = 0; w < pixels; w += V) {
+template <int C, class T, class Storage>
+void load_planar(T* to, const Storage* from, int64_t stride, int64_t pixels) {
+  constexpr int V = Simd<T>::size, rows = C < V ? C : V;
+  for (int64_t w = 0; w < pixels; w += V, to += V * C, from += V) {
     const int count = pixels - w < V ? static_cast<int>(pixels - w) : V;
-    for (int c = 0; c < channels; c += V) {
-      Vec<T> square[V];
+    for (int c = 0; c < C; c += V) {
+      Vec<T> square[V] = {};
+      if (count == V)
 #pragma GCC unroll 16
-      for (int r = 0; r < V; ++r)
-        square[r] = c + r < channels ? widen_vector<T>(from + (c + r) * stride + w, count) : Vec<T>{};
+        for (int r = 0; r < rows; ++r) square[r] = widen_vector<T>(from + (c + r) * stride);
+      else
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) square[r] = widen_vector<T>(from + (c + r) * stride, count);
       transpose<T>(square);
+      if (count == V)
 #pragma GCC unroll 16
-      for (int r = 0; r < V; ++r)
-        if (r < count) store(to + (w + r) * channels + c, square[r]);
+        for (int r = 0; r < V; ++r) store(to + r * C + c, square[r]);
+      else
+        for (int r = 0; r < count; ++r) store(to + r * C + c, square[r]);
     }
   }
 }
-template <class T, class Storage>
-void store_planar(Storage* to, int64_t stride, const T* from, int channels, int64_t pixels) {
-  constexpr int V = Simd<T>::size;
-  for (int64_t w = 0; w < pixels; w += V) {
+template <int C, class T, class Storage>
+void store_planar(Storage* to, int64_t stride, const T* from, int64_t pixels) {
+  constexpr int V = Simd<T>::size, rows = C < V ? C : V;
+  for (int64_t w = 0; w < pixels; w += V, to += V, from += V * C) {
     const int count = pixels - w < V ? static_cast<int>(pixels - w) : V;
-    for (int c = 0; c < channels; c += V) {
-      Vec<T> square[V];
+    for (int c = 0; c < C; c += V) {
+      Vec<T> square[V];  // of a narrow row's end the tile's next elements are taken along, and left out below
 #pragma GCC unroll 16
-      for (int r = 0; r < V; ++r) square[r] = r < count ? load(from + (w + r) * channels + c) : Vec<T>{};
+      for (int r = 0; r < V; ++r) square[r] = load(from + r * C + c);
       transpose<T>(square);
+      if (count == V)
 #pragma GCC unroll 16
-      for (int r = 0; r < V; ++r)
-        if (c + r < channels) narrow_vector<T>(to + (c + r) * stride + w, square[r], count);
+        for (int r = 0; r < rows; ++r) narrow_vector<T>(to + (c + r) * stride, square[r]);
+      else
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) narrow_vector<T>(to + (c + r) * stride, square[r], count);
     }
   }
 }
@@ -102,8 +110,15 @@ void store_planar(Storage* to, int64_t stride, const T* from, int channels, int6
 // tensor's.
 template <class T, class Storage>
 void load_row(T* to, int64_t step, const Storage* from, const int64_t* stride, int channels, int64_t pixels) {
-  if (stride[3] == 1 && step == 1)
-    return channels == 1 ? widen_run(to, from, pixels) : load_planar(to, from, stride[1], channels, pixels);
+  if (stride[3] == 1 && step == 1) {
+    switch (channels) {
+      case 1: return widen_run(to, from, pixels);
+      case 2: return load_planar<2>(to, from, stride[1], pixels);
+      case 4: return load_planar<4>(to, from, stride[1], pixels);
+      case 8: return load_planar<8>(to, from, stride[1], pixels);
+      case 16: return load_planar<16>(to, from, stride[1], pixels);
+    }
+  }
   if (stride[1] == 1) {
     switch (channels) {
       case 2: return load_interleaved<2>(to, step, from, stride[3], pixels);
@@ -118,8 +133,15 @@ void load_row(T* to, int64_t step, const Storage* from, const int64_t* stride, i
 
 template <class T, class Storage>
 void store_row(Storage* to, const int64_t* stride, const T* from, int64_t step, int channels, int64_t pixels) {
-  if (stride[3] == 1 && step == 1)
-    return channels == 1 ? narrow_run(to, from, pixels) : store_planar(to, stride[1], from, channels, pixels);
+  if (stride[3] == 1 && step == 1) {
+    switch (channels) {
+      case 1: return narrow_run(to, from, pixels);
+      case 2: return store_planar<2>(to, stride[1], from, pixels);
+      case 4: return store_planar<4>(to, stride[1], from, pixels);
+      case 8: return store_planar<8>(to, stride[1], from, pixels);
+      case 16: return store_planar<16>(to, stride[1], from, pixels);
+    }
+  }
   if (stride[1] == 1) {
     switch (channels) {
       case 2: return store_interleaved<2>(to, stride[3], from, step, pixels);
@@ -166,6 +188,22 @@ void store_tile(const Tile<T>& tile, const T* buffer, const View& view, int32_t 
       store_row(to, view.stride, buffer + tile.index(n, h), stride_w, tile.block.channels, pixels);
     }
   }
+}
+
+// Asks for the lines of the tensor's rows ahead of their use; write says for what use.
+template <class Storage, bool write, class T>
+void prefetch_tile(const Tile<T>& tile, Rows rows, const View& view) {
+  const bool interleaved = view.stride[1] == 1;
+  const int64_t step = interleaved ? view.stride[3] : kLineBytes / static_cast<int64_t>(sizeof(Storage));
+  const int64_t planes = interleaved ? 1 : tile.block.channels;
+  const bool joined = !interleaved && view.stride[2] == tile.W;  // rows follow each other
+  const int64_t pixels = interleaved ? tile.W * view.stride[3] : joined ? tile.W * (rows.end - rows.begin) : tile.W;
+  for (int64_t n = 0; n < tile.images; ++n)
+    for (int64_t c = 0; c < planes; ++c)
+      for (int64_t h = rows.begin; h < (joined ? rows.begin + 1 : rows.end); ++h) {
+        const Storage* row = row_of<Storage>(view, tile.image + n, tile.block.channel + c, h);
+        for (int64_t i = 0; i < pixels; i += step) __builtin_prefetch(row + i, write, 2);
+      }
 }
 
 }  // namespace evenconv::EVENCONV_ISA
