@@ -1,0 +1,104 @@
+"""What the operators accept. Every error names the argument, what was given and what is accepted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+MAX_KERNEL = 31
+
+
+def pair(name: str, value, accepted: tuple[int, ...]) -> tuple[int, int]:
+    """An int or a pair of them as a pair, each of which must be one of ``accepted``."""
+    both = (value, value) if isinstance(value, int) else value
+    if (
+        not isinstance(both, (tuple, list))
+        or len(both) != 2
+        or any(isinstance(one, bool) or one not in accepted for one in both)
+    ):
+        raise ValueError(f"{name} is {value!r}; accepted are {' and '.join(map(str, accepted))}, or a pair of them")
+    return tuple(both)
+
+
+def even_kernel(name: str, value: int) -> int:
+    if isinstance(value, bool) or value not in (2, 4):
+        raise ValueError(f"{name} is {value!r}; accepted are 2 and 4")
+    return value
+
+
+def odd_kernel(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value % 2 == 0 or not 1 <= value <= MAX_KERNEL:
+        raise ValueError(f"{name} is {value!r}; accepted are odd numbers from 1 to {MAX_KERNEL}")
+    return value
+
+
+def feature_map(x: Tensor) -> None:
+    _floating("x", x)
+    if x.dim() != 4:
+        raise ValueError(f"x has shape {tuple(x.shape)}; accepted is (N, C, H, W)")
+    if any(size < 1 for size in x.shape[1:]):
+        raise ValueError(f"x has shape {tuple(x.shape)}; accepted are C, H and W of at least 1")
+
+
+def even_weight(name: str, weight: Tensor, x: Tensor, leading: str) -> None:
+    """``leading`` is the shape before the kernel, as text: ``(C, 1`` for depthwise, ``(O, C`` for dense."""
+    _floating(name, weight)
+    channels = weight.dim() == 4 and (weight.shape[0], weight.shape[1])
+    fits = channels == (x.shape[1], 1) if leading == "(C, 1" else channels and channels[1] == x.shape[1]
+    if not fits or weight.shape[2] != weight.shape[3] or weight.shape[2] not in (2, 4):
+        raise ValueError(
+            f"{name} has shape {tuple(weight.shape)}; accepted is {leading}, k, k) with C = {x.shape[1]} and k = 2 or 4"
+        )
+    _beside("weight", name, weight, x)
+
+
+def band_weight(name: str, weight: Tensor, x: Tensor, axis: int) -> None:
+    """A 1×K (axis 3) or K×1 (axis 2) depthwise weight."""
+    _floating(name, weight)
+    shape = tuple(weight.shape)
+    size = shape[axis] if len(shape) == 4 else 0
+    expected = (x.shape[1], 1, 1, size) if axis == 3 else (x.shape[1], 1, size, 1)
+    if len(shape) != 4 or shape != expected or size % 2 == 0 or size > MAX_KERNEL:
+        form = "(C, 1, 1, K)" if axis == 3 else "(C, 1, K, 1)"
+        raise ValueError(
+            f"{name} has shape {shape}; accepted is {form} with C = {x.shape[1]} and K odd, 1 to {MAX_KERNEL}"
+        )
+    _beside("weight", name, weight, x)
+
+
+def bias_of(name: str, bias: Tensor | None, channels: int, x: Tensor) -> None:
+    if bias is None:
+        return
+    _floating(name, bias)
+    if bias.shape != (channels,):
+        raise ValueError(f"{name} has shape {tuple(bias.shape)}; accepted is ({channels},)")
+    _beside("bias", name, bias, x)
+
+
+def one_dtype(**tensors: Tensor | None) -> None:
+    """Weights and biases of one call share their dtype."""
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
+    if len(set(dtypes.values())) > 1 and not _autocast(next(t for t in tensors.values() if t is not None)):
+        given = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"weights and biases have several dtypes ({given}); accepted is one for all")
+
+
+def _floating(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} is a {type(tensor).__name__}; accepted is a torch.Tensor")
+    if tensor.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {tensor.dtype}; accepted are {', '.join(map(str, DTYPES))}")
+
+
+def _beside(kind: str, name: str, tensor: Tensor, x: Tensor) -> None:
+    if tensor.device != x.device:
+        raise ValueError(f"{name} is on {tensor.device}, x on {x.device}; accepted is one device")
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    if tensor.dtype != x.dtype and not (half and tensor.dtype == torch.float32) and not _autocast(x):
+        also = " or torch.float32" if half else ""
+        raise TypeError(f"{name} has dtype {tensor.dtype}; accepted for this {kind} is {x.dtype}, x's{also}")
+
+
+def _autocast(tensor: Tensor) -> bool:
+    return torch.is_autocast_enabled(tensor.device.type)

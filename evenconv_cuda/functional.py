@@ -1,0 +1,222 @@
+"""The operators as functions: C2sp / C4sp (arXiv 1903.08385) and XSepConv (arXiv 2002.12046).
+
+Common to all:
+
+- ``x`` is ``(N, C, H, W)``, contiguous, channels_last or any strides; the result keeps its memory format. ``N`` may be
+  0; ``C``, ``H``, ``W`` are at least 1.
+- dtypes are float32, float64, float16 and bfloat16. Sums of the half types are taken in float32, and their weights may be
+  float32 too. Under autocast ``x`` is cast to the autocast dtype.
+- ``stride`` is 1 or 2, or a pair (rows, columns); the result has ``ceil(H / stride)`` rows.
+- ``directions`` is ``"BR"``, ``"TL"``, ``"BL"`` or ``"TR"`` for all channels, or four of them for the four channel groups
+  (sizes ``q + 1`` for the first ``C % 4`` groups, else ``q = C // 4``): the corner that an even kernel's zeros go to.
+- A wrong argument raises ``ValueError`` or ``TypeError`` that names it.
+
+Every function is twice differentiable and works under ``torch.compile``, ``torch.export``, ``torch.func`` and autocast.
+The gradients of weights are bitwise reproducible.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import checks, ops, reference
+from .backend import current_backend
+from .directions import SYMMETRIC, Directions, numbers
+
+Stride = int | tuple[int, int]
+
+__all__ = [
+    "SYMMETRIC",
+    "even_conv2d",
+    "even_depthwise_conv2d",
+    "separable_depthwise_conv2d",
+    "symmetric_pad2d",
+    "xsep_conv2d",
+]
+
+
+def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMETRIC) -> Tensor:
+    """Pad ``k - 1`` rows and columns of zeros, each channel group towards its own corner, in one pass.
+
+    Zeros as (top, bottom, left, right): for k = 2, BR is (0, 1, 0, 1), TL (1, 0, 1, 0), BL (0, 1, 1, 0) and TR
+    (1, 0, 0, 1) (the authors'); for k = 4, BR is (1, 2, 1, 2) and the others accordingly (derived: the paper states the
+    receptive field only).
+
+    Args:
+        x: ``(N, C, H, W)``.
+        kernel_size: 2 or 4, of the convolution that follows.
+        directions: where the zeros go, see the module.
+
+    Returns:
+        ``(N, C, H + k - 1, W + k - 1)``.
+
+    Source: Wu et al., "Convolution with even-sized kernels and symmetric padding", NeurIPS 2019, section 3.2.
+    """
+    checks.feature_map(x)
+    checks.even_kernel("kernel_size", kernel_size)
+    if current_backend() == "reference":
+        return reference.symmetric_pad2d(x, kernel_size, directions)
+    return ops.symmetric_pad2d(x, kernel_size, numbers(directions))
+
+
+def even_depthwise_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Stride = 1,
+    directions: Directions = SYMMETRIC,
+) -> Tensor:
+    """Depthwise convolution with an even kernel; the padded tensor never exists.
+
+    ``y[n, c, h, w] = bias[c] + sum_ij weight[c, 0, i, j] * pad(x)[n, c, stride * h + i, stride * w + j]``
+
+    Args:
+        x: ``(N, C, H, W)``.
+        weight: ``(C, 1, k, k)``, k = 2 or 4.
+        bias: ``(C,)`` or None.
+        stride: see the module.
+        directions: see the module.
+
+    Returns:
+        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, ``weight``, ``bias``.
+
+    Source: arXiv 1903.08385, section 3.2, applied depthwise as in arXiv 2002.12046.
+    """
+    checks.feature_map(x)
+    checks.even_weight("weight", weight, x, "(C, 1")
+    checks.bias_of("bias", bias, x.shape[1], x)
+    checks.one_dtype(weight=weight, bias=bias)
+    stride = checks.pair("stride", stride, (1, 2))
+    if current_backend() == "reference":
+        return reference.even_depthwise_conv2d(x, weight, bias, stride, directions)
+    return ops.even_depthwise_conv2d(x, weight, bias, stride, numbers(directions))
+
+
+def even_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Stride = 1,
+    directions: Directions = SYMMETRIC,
+) -> Tensor:
+    """Dense convolution with an even kernel and symmetric padding: C2sp (k = 2) and C4sp (k = 4).
+
+    ``y = conv2d(symmetric_pad2d(x, k, directions), weight, bias, stride)``: the fused pad, then the library's convolution.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        weight: ``(O, C, k, k)``, k = 2 or 4.
+        bias: ``(O,)`` or None.
+        stride: see the module. The authors pool before a strided C2sp instead.
+        directions: see the module; ``"BR"`` gives the paper's baseline C2 / C4.
+
+    Returns:
+        ``(N, O, ceil(H / stride), ceil(W / stride))``.
+
+    Source: arXiv 1903.08385, section 3.2.
+    """
+    checks.feature_map(x)
+    checks.even_weight("weight", weight, x, "(O, C")
+    checks.bias_of("bias", bias, weight.shape[0], x)
+    checks.one_dtype(weight=weight, bias=bias)
+    stride = checks.pair("stride", stride, (1, 2))
+    if current_backend() == "reference":
+        return reference.even_conv2d(x, weight, bias, stride, directions)
+    padded = ops.symmetric_pad2d(x, weight.shape[-1], numbers(directions))
+    return F.conv2d(padded, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride)
+
+
+def separable_depthwise_conv2d(
+    x: Tensor,
+    weight_row: Tensor | None,
+    weight_col: Tensor | None,
+    bias_row: Tensor | None = None,
+    bias_col: Tensor | None = None,
+    stride: Stride = 1,
+) -> Tensor:
+    """A 1×K, then a K×1 depthwise convolution in one pass over memory.
+
+    ``r[h, w] = bias_row + sum_j weight_row[j] * x[h, w + j - K // 2]`` and
+    ``y[h, w] = bias_col + sum_i weight_col[i] * r[stride * h + i - K // 2, stride * w]``, zeros outside the map.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        weight_row: ``(C, 1, 1, K)``, K odd, 1 to 31, or None to leave the 1×K out.
+        weight_col: ``(C, 1, K, 1)``, likewise; the two K may differ.
+        bias_row, bias_col: ``(C,)`` or None; a bias needs its weight.
+        stride: see the module. A single band takes it whole.
+
+    Returns:
+        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, the weights and biases; the map between
+        the two passes is computed again.
+
+    Source: arXiv 2002.12046 (the last two of XSepConv's three passes).
+    """
+    checks.feature_map(x)
+    if weight_row is None and weight_col is None:
+        raise ValueError("weight_row and weight_col are both None; accepted is at least one weight")
+    for band, weight, bias, axis in (("row", weight_row, bias_row, 3), ("col", weight_col, bias_col, 2)):
+        if weight is not None:
+            checks.band_weight(f"weight_{band}", weight, x, axis)
+            checks.bias_of(f"bias_{band}", bias, x.shape[1], x)
+        elif bias is not None:
+            raise ValueError(f"bias_{band} is given without weight_{band}; accepted is None")
+    checks.one_dtype(weight_row=weight_row, weight_col=weight_col, bias_row=bias_row, bias_col=bias_col)
+    stride = checks.pair("stride", stride, (1, 2))
+    if current_backend() == "reference":
+        return reference.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
+    return ops.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
+
+
+def xsep_conv2d(
+    x: Tensor,
+    weight_even: Tensor,
+    weight_row: Tensor,
+    weight_col: Tensor,
+    bias_even: Tensor | None = None,
+    bias_row: Tensor | None = None,
+    bias_col: Tensor | None = None,
+    stride: Stride = 1,
+    directions: Directions = "BR",
+) -> Tensor:
+    """XSepConv: 2×2 with symmetric padding, 1×K and K×1, all depthwise, in one pass over memory.
+
+    ``y = col(row(even(x)))``, each with its bias and zero padding; the stride belongs to the 1×K (columns) and the K×1
+    (rows). Inside one layer all channels pad in one direction by default; over a network's layers the directions
+    alternate (the paper's improved symmetric padding).
+
+    Args:
+        x: ``(N, C, H, W)``.
+        weight_even: ``(C, 1, 2, 2)`` (or 4×4).
+        weight_row: ``(C, 1, 1, K)``, K odd, 1 to 31.
+        weight_col: ``(C, 1, K, 1)``.
+        bias_even, bias_row, bias_col: ``(C,)`` or None.
+        stride: see the module. Per axis, as here, it is derived; the paper states the down-sampling block as a whole.
+        directions: of the even kernel's zeros, see the module.
+
+    Returns:
+        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, the weights and biases; the maps between
+        the passes are computed again.
+
+    Source: Chen et al., "XSepConv: Extremely Separated Convolution", arXiv 2002.12046, section 3.
+    """
+    checks.feature_map(x)
+    checks.even_weight("weight_even", weight_even, x, "(C, 1")
+    checks.band_weight("weight_row", weight_row, x, 3)
+    checks.band_weight("weight_col", weight_col, x, 2)
+    for name, bias in (("bias_even", bias_even), ("bias_row", bias_row), ("bias_col", bias_col)):
+        checks.bias_of(name, bias, x.shape[1], x)
+    checks.one_dtype(
+        weight_even=weight_even,
+        weight_row=weight_row,
+        weight_col=weight_col,
+        bias_even=bias_even,
+        bias_row=bias_row,
+        bias_col=bias_col,
+    )
+    stride = checks.pair("stride", stride, (1, 2))
+    tensors = (x, weight_even, weight_row, weight_col, bias_even, bias_row, bias_col)
+    if current_backend() == "reference":
+        return reference.xsep_conv2d(*tensors, stride, directions)
+    return ops.xsep_conv2d(*tensors, stride, numbers(directions))

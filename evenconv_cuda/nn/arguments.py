@@ -1,0 +1,33 @@
+"""The part of ``torch.nn.Conv2d``'s arguments that these layers fix."""
+
+from __future__ import annotations
+
+
+def check_fixed(padding, dilation, padding_mode) -> None:
+    if padding != "same":
+        raise ValueError(f"padding is {padding!r}; accepted is 'same', where `directions` say on which sides")
+    if dilation not in (1, (1, 1), [1, 1]):
+        raise ValueError(f"dilation is {dilation!r}; accepted is 1")
+    if padding_mode != "zeros":
+        raise ValueError(f"padding_mode is {padding_mode!r}; accepted is 'zeros'")
+
+
+def check_depthwise(in_channels: int, out_channels: int, groups: int | None) -> None:
+    if out_channels != in_channels:
+        raise ValueError(f"out_channels is {out_channels}; accepted is in_channels, {in_channels} (a depthwise layer)")
+    if groups not in (None, in_channels):
+        raise ValueError(f"groups is {groups}; accepted is in_channels, {in_channels} (a depthwise layer)")
+
+
+def square(kernel_size) -> int:
+    """A kernel size that is an int or a pair of equal ones."""
+    if isinstance(kernel_size, (tuple, list)) and len(kernel_size) == 2 and kernel_size[0] == kernel_size[1]:
+        return kernel_size[0]
+    if isinstance(kernel_size, int):
+        return kernel_size
+    raise ValueError(f"kernel_size is {kernel_size!r}; accepted are an int or a pair of equal ints")
+
+
+def shown_directions(directions: tuple[str, ...]) -> str:
+    """One name where all groups pad alike, for ``extra_repr``."""
+    return repr(directions[0] if len(set(directions)) == 1 else directions)
