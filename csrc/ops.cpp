@@ -30,19 +30,22 @@ std::string shape_of(const Tensor& t) {
 
 Dtype dtype_of(const Tensor& t, const char* name) {
   switch (t.scalar_type()) {
-    case ScalarType::Float: return Dtype::float32;
-    case ScalarType::Double: return Dtype::float64;
-    case ScalarType::Half: return Dtype::float16;
-    case ScalarType::BFloat16: return Dtype::bfloat16;
-    default: break;
+    case ScalarType::Float:
+      return Dtype::float32;
+    case ScalarType::Double:
+      return Dtype::float64;
+    case ScalarType::Half:
+      return Dtype::float16;
+    case ScalarType::BFloat16:
+      return Dtype::bfloat16;
+    default:
+      break;
   }
   STD_TORCH_CHECK(false, name, " has dtype ", torch::headeronly::toString(t.scalar_type()),
                   "; accepted are float32, float64, float16 and bfloat16");
 }
 
-View view_of(const Tensor& t) {
-  return {t.data_ptr(), {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}};
-}
+View view_of(const Tensor& t) { return {t.data_ptr(), {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}}; }
 
 void check_map(const Tensor& t, const char* name) {
   STD_TORCH_CHECK(t.is_cpu(), name, " is on another device than the CPU");
@@ -134,8 +137,7 @@ class ChainCall {
       if (!links_[i].weight) continue;
       Stage& stage = params_.stage[s++];
       if (wanted[1 + i]) {
-        gradients[1 + i] = torch::stable::new_empty(
-            *links_[i].weight, {params_.C, 1, stage.kh, stage.kw});
+        gradients[1 + i] = torch::stable::new_empty(*links_[i].weight, {params_.C, 1, stage.kh, stage.kw});
         stage.grad_weight = gradients[1 + i].data_ptr();
       }
       if (wanted[1 + count + i] && links_[i].bias) {
@@ -146,9 +148,8 @@ class ChainCall {
 
     const Plan plan = make_plan(params_, true);
     std::vector<double> partials(plan.chunks * plan.bands * params_.C * plan.gradients);
-    run(plan, params_.stages + 2, [&](int64_t task, void* scratch) {
-      kernels().backward(params_, plan, task, scratch, partials.data());
-    });
+    run(plan, params_.stages + 2,
+        [&](int64_t task, void* scratch) { kernels().backward(params_, plan, task, scratch, partials.data()); });
     torch::stable::parallel_for(0, params_.C, 64, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) kernels().reduce(params_, plan, c, partials.data());
     });
@@ -235,8 +236,8 @@ Tensor even_depthwise_conv2d(Tensor x, Tensor weight, OptionalTensor bias, Ints 
   return ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).forward();
 }
 
-std::vector<Tensor> even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, OptionalTensor bias, Ints stride,
-                                                   Ints directions, std::vector<bool> wanted) {
+std::vector<Tensor> even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, OptionalTensor bias,
+                                                   Ints stride, Ints directions, std::vector<bool> wanted) {
   return ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).backward(grad, wanted);
 }
 
@@ -249,8 +250,9 @@ Tensor separable_depthwise_conv2d(Tensor x, OptionalTensor row, OptionalTensor c
   return ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).forward();
 }
 
-std::vector<Tensor> separable_depthwise_conv2d_backward(Tensor grad, Tensor x, OptionalTensor row, OptionalTensor column,
-                                                        OptionalTensor bias_row, OptionalTensor bias_column, Ints stride,
+std::vector<Tensor> separable_depthwise_conv2d_backward(Tensor grad, Tensor x, OptionalTensor row,
+                                                        OptionalTensor column, OptionalTensor bias_row,
+                                                        OptionalTensor bias_column, Ints stride,
                                                         std::vector<bool> wanted) {
   return ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).backward(grad, wanted);
 }
@@ -322,8 +324,7 @@ Tensor symmetric_pad2d_backward(Tensor grad, int64_t kernel_size, Ints direction
 STABLE_TORCH_LIBRARY(evenconv_cuda, m) {
   m.def("symmetric_pad2d(Tensor x, int kernel_size, int[4] directions) -> Tensor");
   m.def("symmetric_pad2d_backward(Tensor grad, int kernel_size, int[4] directions) -> Tensor");
-  m.def(
-      "even_depthwise_conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[4] directions) -> Tensor");
+  m.def("even_depthwise_conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[4] directions) -> Tensor");
   m.def(
       "even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int[2] stride, "
       "int[4] directions, bool[3] wanted) -> Tensor[]");

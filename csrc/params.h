@@ -33,10 +33,10 @@ constexpr int kMaxKernel = 31;
 // A chain of depthwise convolutions, each of which keeps H×W by zero padding, and a stride on its result. Every
 // depthwise operator of the package is such a chain: 2×2 or 4×4 alone, 1×K and K×1, or the three of XSepConv.
 struct ChainParams {
-  int64_t N, C, H, W;    // of x; the result has ceil(H / stride_h) × ceil(W / stride_w)
+  int64_t N, C, H, W;  // of x; the result has ceil(H / stride_h) × ceil(W / stride_w)
   int32_t stride_h, stride_w;
-  Dtype dtype;           // of x, y, dx; sums are float32 (float64 for float64)
-  Dtype weight_dtype;    // of every weight, bias and their gradients
+  Dtype dtype;             // of x, y, dx; sums are float32 (float64 for float64)
+  Dtype weight_dtype;      // of every weight, bias and their gradients
   Direction direction[4];  // of an even kernel's padding, per channel group
   int32_t stages;
   Stage stage[kMaxStages];

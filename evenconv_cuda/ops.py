@@ -157,7 +157,9 @@ def _fake_depthwise(operator, backward_operator, tensors: int) -> None:
         gradients = [_empty(x, *x.shape) if wanted[0] else x.new_empty(0)]
         for parameter, want in zip(parameters, wanted[1:]):
             given = want and parameter is not None
-            gradients.append(torch.empty_like(parameter, memory_format=torch.contiguous_format) if given else x.new_empty(0))
+            gradients.append(
+                torch.empty_like(parameter, memory_format=torch.contiguous_format) if given else x.new_empty(0)
+            )
         return gradients
 
 

@@ -50,10 +50,9 @@ void copy(const PadParams& p, const Line& to, const Line& from, int64_t pixels, 
 }
 
 void clear(const PadParams& p, const Line& to, int64_t pixels, int64_t channels) {
-  for_each_run(p, pixels_touch(p, to, channels), channels_touch(p, to, channels), pixels, channels,
-               [&](int64_t w, int64_t c, int64_t bytes) {
-                 std::memset(to.data + w * to.pixel + c * to.channel, 0, bytes);
-               });
+  for_each_run(
+      p, pixels_touch(p, to, channels), channels_touch(p, to, channels), pixels, channels,
+      [&](int64_t w, int64_t c, int64_t bytes) { std::memset(to.data + w * to.pixel + c * to.channel, 0, bytes); });
 }
 
 bool interleaved(const View& view) { return view.stride[1] == 1 && view.stride[3] != 1; }
@@ -76,9 +75,7 @@ void for_each_part(const PadParams& p, const View& written, int64_t height, int6
 
 }  // namespace
 
-int64_t pad_tasks(const PadParams& p) {
-  return p.N * (interleaved(p.padded) ? p.H + p.kernel_size - 1 : p.C);
-}
+int64_t pad_tasks(const PadParams& p) { return p.N * (interleaved(p.padded) ? p.H + p.kernel_size - 1 : p.C); }
 
 void pad(const PadParams& p, int64_t task) {
   const int32_t total = p.kernel_size - 1;

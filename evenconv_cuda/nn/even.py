@@ -39,9 +39,7 @@ class _EvenConv2d(torch.nn.Conv2d):
     def __init__(self, in_channels, out_channels, kernel_size, stride, groups, bias, device, dtype, directions):
         size = checks.even_kernel("kernel_size", square(kernel_size))
         stride = checks.pair("stride", stride, (1, 2))
-        super().__init__(
-            in_channels, out_channels, size, stride, groups=groups, bias=bias, device=device, dtype=dtype
-        )
+        super().__init__(in_channels, out_channels, size, stride, groups=groups, bias=bias, device=device, dtype=dtype)
         self.padding = "same"
         self.directions = as_directions(directions)
 
