@@ -30,16 +30,11 @@ std::string shape_of(const Tensor& t) {
 
 Dtype dtype_of(const Tensor& t, const char* name) {
   switch (t.scalar_type()) {
-    case ScalarType::Float:
-      return Dtype::float32;
-    case ScalarType::Double:
-      return Dtype::float64;
-    case ScalarType::Half:
-      return Dtype::float16;
-    case ScalarType::BFloat16:
-      return Dtype::bfloat16;
-    default:
-      break;
+    case ScalarType::Float: return Dtype::float32;
+    case ScalarType::Double: return Dtype::float64;
+    case ScalarType::Half: return Dtype::float16;
+    case ScalarType::BFloat16: return Dtype::bfloat16;
+    default: break;
   }
   STD_TORCH_CHECK(false, name, " has dtype ", torch::headeronly::toString(t.scalar_type()),
                   "; accepted are float32, float64, float16 and bfloat16");
@@ -60,8 +55,6 @@ Tensor empty_like_format(const Tensor& x, Ints sizes) {
   return torch::stable::empty(sizes, x.scalar_type(), torch::headeronly::Layout::Strided, x.device(), false,
                               channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
-
-Tensor nothing(const Tensor& like) { return torch::stable::new_empty(like, {0}); }
 
 // A buffer that a thread keeps: a fresh one at each call would cost its page faults again.
 void* thread_scratch(size_t bytes) {
@@ -125,7 +118,8 @@ class ChainCall {
                     shape_of(result_sizes()));
     STD_TORCH_CHECK(grad.scalar_type() == x_.scalar_type(), "grad has another dtype than x");
     params_.y = view_of(grad);
-    std::vector<Tensor> gradients(1 + 2 * links_.size(), nothing(x_));
+    std::vector<Tensor> gradients;
+    for (size_t i = 0; i < 1 + 2 * links_.size(); ++i) gradients.push_back(torch::stable::new_empty(x_, {0}));
     STD_TORCH_CHECK(wanted.size() == gradients.size(), "wanted has ", wanted.size(), " entries; accepted are ",
                     gradients.size());
     if (wanted[0]) {

@@ -4,11 +4,12 @@ Common to all:
 
 - ``x`` is ``(N, C, H, W)``, contiguous, channels_last or any strides; the result keeps its memory format. ``N`` may be
   0; ``C``, ``H``, ``W`` are at least 1.
-- dtypes are float32, float64, float16 and bfloat16. Sums of the half types are taken in float32, and their weights may be
-  float32 too. Under autocast ``x`` is cast to the autocast dtype.
+- dtypes are float32, float64, float16 and bfloat16. Sums of the half types are taken in float32, and their weights may
+  be float32 too. Under autocast ``x`` is cast to the autocast dtype.
 - ``stride`` is 1 or 2, or a pair (rows, columns); the result has ``ceil(H / stride)`` rows.
-- ``directions`` is ``"BR"``, ``"TL"``, ``"BL"`` or ``"TR"`` for all channels, or four of them for the four channel groups
-  (sizes ``q + 1`` for the first ``C % 4`` groups, else ``q = C // 4``): the corner that an even kernel's zeros go to.
+- ``directions`` is ``"BR"``, ``"TL"``, ``"BL"`` or ``"TR"`` for all channels, or four of them for the four channel
+  groups (sizes ``q + 1`` for the first ``C % 4`` groups, else ``q = C // 4``): the corner that an even kernel's zeros
+  go to.
 - A wrong argument raises ``ValueError`` or ``TypeError`` that names it.
 
 Every function is twice differentiable and works under ``torch.compile``, ``torch.export``, ``torch.func`` and autocast.
@@ -102,7 +103,7 @@ def even_conv2d(
 ) -> Tensor:
     """Dense convolution with an even kernel and symmetric padding: C2sp (k = 2) and C4sp (k = 4).
 
-    ``y = conv2d(symmetric_pad2d(x, k, directions), weight, bias, stride)``: the fused pad, then the library's convolution.
+    ``y = conv2d(symmetric_pad2d(x, k, directions), weight, bias, stride)``: the fused pad, then PyTorch's convolution.
 
     Args:
         x: ``(N, C, H, W)``.
@@ -148,8 +149,8 @@ def separable_depthwise_conv2d(
         stride: see the module. A single band takes it whole.
 
     Returns:
-        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, the weights and biases; the map between
-        the two passes is computed again.
+        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, the weights and biases; the map
+        between the two passes is computed again.
 
     Source: arXiv 2002.12046 (the last two of XSepConv's three passes).
     """
@@ -196,8 +197,8 @@ def xsep_conv2d(
         directions: of the even kernel's zeros, see the module.
 
     Returns:
-        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, the weights and biases; the maps between
-        the passes are computed again.
+        ``(N, C, ceil(H / stride), ceil(W / stride))``. Saved for backward: ``x``, the weights and biases; the maps
+        between the passes are computed again.
 
     Source: Chen et al., "XSepConv: Extremely Separated Convolution", arXiv 2002.12046, section 3.
     """

@@ -154,13 +154,11 @@ def _fake_depthwise(operator, backward_operator, tensors: int) -> None:
     @torch.library.register_fake(backward_operator, lib=_library)
     def backward(grad, x, *rest):
         parameters, wanted = rest[: tensors - 1], rest[-1]
-        gradients = [_empty(x, *x.shape) if wanted[0] else x.new_empty(0)]
-        for parameter, want in zip(parameters, wanted[1:]):
-            given = want and parameter is not None
-            gradients.append(
-                torch.empty_like(parameter, memory_format=torch.contiguous_format) if given else x.new_empty(0)
-            )
-        return gradients
+        given = [want and parameter is not None for want, parameter in zip(wanted[1:], parameters)]
+        return [
+            _empty(x, *x.shape) if wanted[0] else x.new_empty(0),
+            *(parameter.new_empty(parameter.shape) if g else x.new_empty(0) for g, parameter in zip(given, parameters)),
+        ]
 
 
 def _fake_pad(operator, sign: int) -> None:

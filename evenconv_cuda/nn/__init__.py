@@ -2,7 +2,8 @@
 
 Constructors take ``Conv2d``'s arguments in its order. What even and separated convolutions fix is accepted only at its
 value: ``padding="same"`` (zeros that keep H×W at stride 1, as the directions place them), ``dilation=1``,
-``padding_mode="zeros"``, and ``groups=1`` (dense) or ``groups=in_channels=out_channels`` (depthwise, the default there).
+``padding_mode="zeros"``, and ``groups=1`` (dense) or ``groups=in_channels=out_channels`` (depthwise, the default
+there).
 """
 
 from .even import C2sp, C4sp, EvenConv2d, EvenDepthwiseConv2d, SymmetricPad2d

@@ -12,7 +12,9 @@ from .arguments import check_depthwise, check_fixed, shown_directions, square
 
 
 class SymmetricPad2d(torch.nn.Module):
-    """Zeros around ``(N, C, H, W)`` so that an even kernel keeps H×W: :func:`~evenconv_cuda.functional.symmetric_pad2d`.
+    """Zeros so that an even kernel keeps H×W: :func:`~evenconv_cuda.functional.symmetric_pad2d`.
+
+    ``(N, C, H, W)`` to ``(N, C, H + k - 1, W + k - 1)``.
 
     Args:
         kernel_size: 2 or 4, of the convolution that follows.

@@ -90,11 +90,11 @@ class SeparableDepthwiseConv2d(_SeparatedConv2d):
 class XSepConv2d(_SeparatedConv2d):
     """XSepConv in place of a K×K depthwise convolution: :func:`~evenconv_cuda.functional.xsep_conv2d`.
 
-    ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``, K odd, 1 to 31; 4 + 2K weights per channel instead
-    of K². Parameters: ``weight_even`` (C, 1, 2, 2), ``weight_row`` (C, 1, 1, K), ``weight_col`` (C, 1, K, 1) and, with
-    ``bias``, ``bias_even``, ``bias_row`` and ``bias_col`` (C). ``directions`` is where the 2×2 pads: one direction for
-    all channels, which a network's layers alternate so that the shifts cancel. See :mod:`evenconv_cuda.nn` for the
-    other arguments.
+    ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``, K odd, 1 to 31; 4 + 2K weights per channel
+    instead of K². Parameters: ``weight_even`` (C, 1, 2, 2), ``weight_row`` (C, 1, 1, K), ``weight_col`` (C, 1, K, 1)
+    and, with ``bias``, ``bias_even``, ``bias_row`` and ``bias_col`` (C). ``directions`` is where the 2×2 pads: one
+    direction for all channels, which a network's layers alternate so that the shifts cancel. See
+    :mod:`evenconv_cuda.nn` for the other arguments.
 
     Source: Chen et al., arXiv 2002.12046, section 3.
     """

@@ -1,0 +1,128 @@
+"""Wrong arguments: an error that names the argument, what was given and what is accepted; never a crash."""
+
+import pytest
+import torch
+
+import evenconv_cuda
+from evenconv_cuda import functional as EF
+from evenconv_cuda import nn, use_backend
+
+x = torch.randn(2, 6, 5, 5)
+even, row, col = torch.randn(6, 1, 2, 2), torch.randn(6, 1, 1, 3), torch.randn(6, 1, 3, 1)
+
+
+def xsep(**changes):
+    return EF.xsep_conv2d(**({"x": x, "weight_even": even, "weight_row": row, "weight_col": col} | changes))
+
+
+FUNCTIONS = [
+    (lambda: xsep(x=x[0]), ValueError, r"x has shape \(6, 5, 5\); accepted is \(N, C, H, W\)"),
+    (lambda: xsep(x=x.int()), TypeError, r"x has dtype torch.int32; accepted are torch.float32"),
+    (lambda: xsep(x=x.to(torch.complex64)), TypeError, r"x has dtype torch.complex64"),
+    (lambda: xsep(x=x[..., :0]), ValueError, r"x has shape \(2, 6, 5, 0\); accepted are C, H and W of at least 1"),
+    (lambda: xsep(x=x.numpy()), TypeError, r"x is a ndarray; accepted is a torch.Tensor"),
+    (lambda: xsep(weight_even=even[:5]), ValueError, r"weight_even has shape \(5, 1, 2, 2\); accepted is .* C = 6"),
+    (lambda: xsep(weight_even=torch.randn(6, 1, 3, 3)), ValueError, r"weight_even has shape .* k = 2 or 4"),
+    (lambda: xsep(weight_even=even[0]), ValueError, r"weight_even has shape \(1, 2, 2\)"),
+    (lambda: xsep(weight_even=None), TypeError, r"weight_even is a NoneType"),
+    (lambda: xsep(weight_row=torch.randn(6, 1, 1, 4)), ValueError, r"weight_row has shape .* K odd, 1 to 31"),
+    (lambda: xsep(weight_row=torch.randn(6, 1, 1, 33)), ValueError, r"weight_row has shape .* K odd, 1 to 31"),
+    (lambda: xsep(weight_col=row), ValueError, r"weight_col has shape \(6, 1, 1, 3\); accepted is \(C, 1, K, 1\)"),
+    (
+        lambda: xsep(weight_col=col.double()),
+        TypeError,
+        r"weight_col has dtype torch.float64; accepted .* torch.float32",
+    ),
+    (lambda: xsep(weight_col=col.to("meta")), ValueError, r"weight_col is on meta, x on cpu; accepted is one device"),
+    (lambda: xsep(weight_row=row.long()), TypeError, r"weight_row has dtype torch.int64"),
+    (lambda: xsep(bias_row=torch.randn(5)), ValueError, r"bias_row has shape \(5,\); accepted is \(6,\)"),
+    (lambda: xsep(bias_row=torch.randn(6).half()), TypeError, r"bias_row has dtype torch.float16"),
+    (lambda: xsep(stride=3), ValueError, r"stride is 3; accepted are 1 and 2"),
+    (lambda: xsep(stride=(1, 2, 1)), ValueError, r"stride is \(1, 2, 1\)"),
+    (lambda: xsep(stride=(1, 0)), ValueError, r"stride is \(1, 0\)"),
+    (lambda: xsep(stride="1"), ValueError, r"stride is '1'"),
+    (lambda: xsep(directions="TT"), ValueError, r"directions is 'TT'; accepted are one of \('BR', 'TL', 'BL', 'TR'\)"),
+    (lambda: xsep(directions=("BR", "TL")), ValueError, r"directions is \('BR', 'TL'\); accepted"),
+    (lambda: EF.symmetric_pad2d(x, 3), ValueError, r"kernel_size is 3; accepted are 2 and 4"),
+    (lambda: EF.symmetric_pad2d(x, 2, "XX"), ValueError, r"directions is 'XX'"),
+    (lambda: EF.symmetric_pad2d(x.bool(), 2), TypeError, r"x has dtype torch.bool"),
+    (lambda: EF.even_conv2d(x, torch.randn(8, 5, 2, 2)), ValueError, r"weight has shape .* accepted is \(O, C, k, k\)"),
+    (lambda: EF.even_conv2d(x, torch.randn(8, 6, 2, 4)), ValueError, r"weight has shape \(8, 6, 2, 4\)"),
+    (lambda: EF.even_conv2d(x, torch.randn(8, 6, 2, 2), x), ValueError, r"bias has shape .* accepted is \(8,\)"),
+    (lambda: EF.even_depthwise_conv2d(x, even, stride=0), ValueError, r"stride is 0; accepted are 1 and 2"),
+    (lambda: EF.separable_depthwise_conv2d(x, None, None), ValueError, r"weight_row and weight_col are both None"),
+    (lambda: EF.separable_depthwise_conv2d(x, row, None, None, x), ValueError, r"bias_col is given without weight_col"),
+    (
+        lambda: EF.xsep_conv2d(x.half(), even.half(), row, col),
+        TypeError,
+        r"several dtypes \(weight_even torch.float16, weight_row torch.float32",
+    ),
+    (lambda: use_backend("cuda").__enter__(), ValueError, r"name is 'cuda'; accepted are \('fused', 'reference'\)"),
+    (lambda: evenconv_cuda.extension.load_extension().set_cpu_isa("mmx"), ValueError, r"isa is 'mmx'; accepted"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), FUNCTIONS, ids=range(len(FUNCTIONS)))
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_functions(call, error, message, backend):
+    with use_backend(backend), pytest.raises(error, match=message):
+        call()
+
+
+LAYERS = [
+    (lambda: nn.XSepConv2d(6, 6, 4), r"kernel_size is 4; accepted are odd numbers from 1 to 31"),
+    (lambda: nn.XSepConv2d(6, 6, 33), r"kernel_size is 33"),
+    (lambda: nn.XSepConv2d(6, 6, (3, 5)), r"kernel_size is \(3, 5\); accepted are an int or a pair of equal ints"),
+    (lambda: nn.XSepConv2d(6, 8, 3), r"out_channels is 8; accepted is in_channels, 6"),
+    (lambda: nn.XSepConv2d(6, 6, 3, groups=2), r"groups is 2; accepted is in_channels, 6"),
+    (lambda: nn.XSepConv2d(6, 6, 3, 3), r"stride is 3"),
+    (lambda: nn.XSepConv2d(6, 6, 3, 1, 1), r"padding is 1; accepted is 'same'"),
+    (lambda: nn.XSepConv2d(6, 6, 3, directions="up"), r"directions is 'up'"),
+    (lambda: nn.SeparableDepthwiseConv2d(6, 6, 2), r"kernel_size is 2"),
+    (lambda: nn.SeparableDepthwiseConv2d(6, 6, 3, dilation=2), r"dilation is 2; accepted is 1"),
+    (lambda: nn.EvenConv2d(6, 8, 3), r"kernel_size is 3; accepted are 2 and 4"),
+    (lambda: nn.EvenConv2d(6, 6, 2, groups=6), r"groups is 6; accepted is 1"),
+    (lambda: nn.EvenConv2d(6, 8, 2, padding_mode="reflect"), r"padding_mode is 'reflect'; accepted is 'zeros'"),
+    (lambda: nn.EvenDepthwiseConv2d(6, 8, 2), r"out_channels is 8"),
+    (lambda: nn.SymmetricPad2d(5), r"kernel_size is 5; accepted are 2 and 4"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), LAYERS, ids=range(len(LAYERS)))
+def test_layers(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+ops = torch.ops.evenconv_cuda
+DISPATCHER = [
+    (lambda: ops.xsep_conv2d(x[0], even, row, col, None, None, None, [1, 1], [0] * 4), r"x has shape \(6, 5, 5\)"),
+    (lambda: ops.xsep_conv2d(x.int(), even, row, col, None, None, None, [1, 1], [0] * 4), r"x has dtype Int"),
+    (lambda: ops.xsep_conv2d(x, even[:3], row, col, None, None, None, [1, 1], [0] * 4), r"weight_even has shape"),
+    (lambda: ops.xsep_conv2d(x, even, col, row, None, None, None, [1, 1], [0] * 4), r"weight_row has shape"),
+    (
+        lambda: ops.xsep_conv2d(x, even.double(), row, col, None, None, None, [1, 1], [0] * 4),
+        r"weight_even has another",
+    ),
+    (lambda: ops.xsep_conv2d(x, even, row, col, even, None, None, [1, 1], [0] * 4), r"bias of weight_even has shape"),
+    (lambda: ops.xsep_conv2d(x, even, row, col, None, None, None, [1, 3], [0] * 4), r"stride is 3"),
+    (lambda: ops.xsep_conv2d(x, even, row, col, None, None, None, [1, 1], [7] * 4), r"directions holds 7"),
+    (lambda: ops.separable_depthwise_conv2d(x, None, None, None, None, [1, 1]), r"both None"),
+    (lambda: ops.symmetric_pad2d(x, 3, [0] * 4), r"kernel_size is 3"),
+    (lambda: ops.symmetric_pad2d_backward(x[:, :, :1], 2, [0] * 4), r"grad has shape"),
+    (
+        lambda: ops.even_depthwise_conv2d_backward(x, x, even, None, [2, 2], [0] * 4, [True] * 3),
+        r"grad has shape \(2, 6, 5, 5\); accepted is \(2, 6, 3, 3\)",
+    ),
+    (
+        lambda: ops.even_depthwise_conv2d_backward(x.double(), x, even, None, [1, 1], [0] * 4, [True] * 3),
+        r"grad has another dtype",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), DISPATCHER, ids=range(len(DISPATCHER)))
+def test_dispatcher(call, message):
+    """Straight at the binary: its own checks keep it from reading out of bounds."""
+    with pytest.raises(RuntimeError, match=message):
+        call()

@@ -1,0 +1,67 @@
+"""The build and the binary: what they say when something is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evenconv_cuda
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+def setup_py(prelude="", **environment):
+    code = f"{prelude}\nimport sys; sys.argv = ['setup.py', '--name']; exec(open('setup.py').read())"
+    return python(code, **environment)
+
+
+def test_build_info():
+    info = evenconv_cuda.build_info()
+    assert info["version"] == evenconv_cuda.__version__
+    assert info["cpu_isa"] == info["cpu_isa_available"][-1]
+    assert info["cpu_isa_available"][0] == "baseline"
+    assert info["cuda"] is False
+    assert info["cuda_architectures"] == []
+    assert info["torch"]
+    assert info["compiler"]
+
+
+def test_setup_accepts_this_environment():
+    result = setup_py("__file__ = 'setup.py'")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("prelude", "environment", "message"),
+    [
+        ("__file__ = 'setup.py'; import sys; sys.modules['torch'] = None", {}, "install torch first"),
+        ("__file__ = 'setup.py'; import torch; torch.__version__ = '2.10.1'", {}, "PyTorch 2.10.1 is too old"),
+        ("__file__ = 'setup.py'", {"CXX": "no-such-compiler"}, "no C++ compiler: 'no-such-compiler' was not found"),
+        ("__file__ = 'setup.py'; import sys; sys.modules['pybind11'] = None", {}, "needs pybind11"),
+    ],
+)
+def test_setup_refuses_in_one_sentence(prelude, environment, message):
+    result = setup_py(prelude, **environment)
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("evenconv_cuda: ")
+    assert message in lines[0]
+
+
+def test_a_missing_binary_says_how_to_build_it():
+    result = python("import sys; sys.modules['evenconv_cuda._C'] = None; import evenconv_cuda")
+    assert "pip install --no-build-isolation ." in result.stderr
+
+
+def test_a_torch_that_is_too_old_is_named():
+    result = python("import torch; torch.__version__ = '2.9.0'; import evenconv_cuda")
+    assert "needs PyTorch 2.11 or newer; this is 2.9.0" in result.stderr

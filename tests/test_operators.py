@@ -1,0 +1,190 @@
+"""What the operators compute: against the definition, for every dtype, layout, stride, direction and size."""
+
+import definition
+import pytest
+import torch
+from cases import DIRECTIONS, LAYOUTS, OPERATORS, Case, as_float64, gradient_like, outputs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerance import check_close
+
+from evenconv_cuda import functional, reference
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+STRIDES = (1, 2, (1, 2), (2, 1))
+
+
+def check(case):
+    """The fused operator's result and every gradient against the definition; the reference's too."""
+    tensors = case.inputs()
+    grad = gradient_like(case.run(reference, tensors))
+    fused = outputs(case, functional, tensors, grad)
+    plain = outputs(case, reference, tensors, grad)
+    exact = outputs(case, definition, as_float64(tensors), grad)
+    for name, value in fused.items():
+        check_close(name, value, plain[name], exact[name])
+        assert value.dtype == (case.dtype if name in ("x", "y") else case.weight_dtype or case.dtype)
+    if case.dtype == torch.float64:
+        for name, value in plain.items():
+            check_close(f"reference {name}", value, exact[name], exact[name])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("stride", STRIDES, ids=str)
+def test_matches_definition(operator, dtype, layout, stride):
+    if operator == "symmetric_pad2d" and stride != 1:
+        pytest.skip("a pad has no stride")
+    number = LAYOUTS.index(layout) + len(LAYOUTS) * STRIDES.index(stride)
+    case = Case(
+        operator,
+        shape=(3, (5, 8, 19, 33)[number % 4], 11, 18),
+        even=(2, 4)[number % 2],
+        band=(3, 5, 7, 9, 11)[number % 5],
+        directions=DIRECTIONS[number % len(DIRECTIONS)],
+        stride=stride,
+        layout=layout,
+        dtype=dtype,
+        bias=number % 3 > 0,
+    )
+    check(case)
+
+
+@pytest.mark.parametrize("operator", ["even_depthwise_conv2d", "separable_depthwise_conv2d", "xsep_conv2d"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_every_instruction_set(isa, operator, layout, dtype):
+    for C in (1, 2, 4, 7, 16, 24, 35):
+        check(Case(operator, shape=(2, C, 7, 21), layout=layout, dtype=dtype, even=4 if C == 7 else 2))
+
+
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
+@pytest.mark.parametrize("even", [2, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("operator", ["symmetric_pad2d", "even_depthwise_conv2d", "even_conv2d"])
+def test_every_direction(operator, directions, even, channels):
+    for layout in ("contiguous", "channels_last"):
+        shape = (2, channels, 5, 6)
+        check(Case(operator, shape, even=even, directions=directions, layout=layout, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("band", range(1, 32, 2))
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_every_band(band, layout):
+    for bands in ("both", "row", "col"):
+        case = Case("separable_depthwise_conv2d", band=band, bands=bands, layout=layout, dtype=torch.float64)
+        check(case)
+    check(Case("xsep_conv2d", band=band, directions="TL", layout=layout, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 40), (2, 3, 40, 1), (1, 5, 2, 3), (7, 2, 3, 3)], ids=str)
+def test_tiny_maps(operator, shape):
+    for layout in LAYOUTS:
+        check(Case(operator, shape, band=31, stride=1, layout=layout, dtype=torch.float64))
+        if operator != "symmetric_pad2d":
+            check(Case(operator, shape, band=7, stride=2, layout=layout, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("shape", [(1, 17, 150, 130), (40, 4, 7, 7), (2, 3, 9, 3000), (1, 16, 700, 40)], ids=str)
+def test_maps_that_are_cut_into_bands_and_stacks(shape, layout):
+    for dtype in (torch.float64, torch.float32):
+        check(Case("xsep_conv2d", shape, band=7, layout=layout, dtype=dtype))
+        check(Case("even_depthwise_conv2d", shape, even=4, stride=2, layout=layout, dtype=dtype))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_float32_weights_beside_a_half_map(operator, dtype):
+    for layout in ("contiguous", "channels_last"):
+        check(Case(operator, shape=(2, 20, 9, 17), dtype=dtype, weight_dtype=torch.float32, layout=layout))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_empty_batch(operator, layout):
+    case = Case(operator, shape=(0, 6, 5, 4), layout=layout)
+    for name, value in outputs(case, functional, case.inputs()).items():
+        assert not value.any(), name
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_format_is_kept(operator, layout):
+    case = Case(operator, shape=(2, 6, 5, 4), layout=layout)
+    tensors = case.inputs()
+    y = case.run(functional, tensors)
+    channels_last = "channels_last" in layout
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    assert y.is_contiguous(memory_format=memory_format)
+    (dx,) = torch.autograd.grad(y.sum(), tensors["x"])
+    assert dx.shape == tensors["x"].shape
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_gradient_of_another_layout(operator):
+    """The gradient that arrives may be expanded, or of the other memory format."""
+    case = Case(operator, shape=(2, 18, 6, 5), dtype=torch.float64)
+    tensors = case.inputs()
+    y = case.run(functional, tensors)
+    row = torch.linspace(-1, 1, y.shape[3], dtype=y.dtype)
+    for grad in (row.expand(y.shape), gradient_like(y).to(memory_format=torch.channels_last)):
+        fused = outputs(case, functional, tensors, grad)
+        exact = outputs(case, definition, as_float64(tensors), grad)
+        for name, value in fused.items():
+            check_close(name, value, exact[name], exact[name])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_infinity_reaches_no_further_than_the_kernel(operator, layout):
+    """Zeros in a scratch buffer must not turn a neighbour's infinity into a NaN elsewhere."""
+    case = Case(operator, shape=(2, 5, 8, 9), band=3, layout=layout, dtype=torch.float64)
+    tensors = case.inputs()
+    with torch.no_grad():
+        tensors["x"][1, 2, 4, 8] = float("inf")
+        y, exact = case.run(functional, tensors), case.run(reference, tensors)
+    assert torch.equal(y.isfinite(), exact.isfinite())
+    assert not y.isfinite().all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_any_shape(operator, data):
+    size = st.integers(1, 40)
+    case = Case(
+        operator,
+        shape=(data.draw(st.integers(1, 5)), data.draw(size), data.draw(size), data.draw(size)),
+        even=data.draw(st.sampled_from((2, 4))),
+        band=data.draw(st.integers(0, 15)) * 2 + 1,
+        bands=data.draw(st.sampled_from(("both", "row", "col"))) if operator.startswith("sep") else "both",
+        stride=(data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))),
+        directions=data.draw(st.sampled_from(DIRECTIONS)),
+        layout=data.draw(st.sampled_from(LAYOUTS)),
+        bias=data.draw(st.booleans()),
+        dtype=torch.float64,
+    )
+    check(case)
+
+
+def test_elements_past_two_to_the_31():
+    """A map whose elements lie more than 2^31 apart, and a result that is larger than that."""
+    size = 2**31 + 64
+    x = torch.empty(size, dtype=torch.bfloat16).as_strided((2, 2, 4, 4), (2**31, 16, 4, 1))
+    x.copy_(torch.randn(x.shape))
+    case = Case("xsep_conv2d", shape=tuple(x.shape), band=3, dtype=torch.bfloat16)
+    tensors = case.inputs() | {"x": x.requires_grad_()}
+    near = tensors | {"x": x.detach().clone().requires_grad_()}
+    far = outputs(case, functional, tensors)
+    for name, value in outputs(case, functional, near).items():
+        assert torch.equal(far[name], value), name
+
+    one = torch.ones(1, 4, 1, 1, dtype=torch.bfloat16)
+    y = functional.symmetric_pad2d(one.expand(1, 4, 2**15, 2**14 + 1), 2)
+    assert y.numel() > 2**31
+    assert y[0, 3, 1:, :-1].amin() == 1  # the last group pads top and right
+    assert y[0, 3, 0].count_nonzero() == 0
+    assert y[0, 3, :, -1].count_nonzero() == 0
