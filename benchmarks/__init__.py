@@ -1,0 +1,1 @@
+"""Measurements: how fast the operators are, against what they replace."""
