@@ -12,6 +12,8 @@ Common to all:
   go to.
 - A wrong argument raises ``ValueError`` or ``TypeError`` that names it.
 
+On a device that the binary has no kernels for, the functions run as :mod:`evenconv_cuda.reference` does.
+
 Every function is twice differentiable and works under ``torch.compile``, ``torch.export``, ``torch.func`` and autocast.
 The gradients of weights are bitwise reproducible.
 """
@@ -22,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import checks, ops, reference
-from .backend import current_backend
 from .directions import SYMMETRIC, Directions, numbers
 
 Stride = int | tuple[int, int]
@@ -56,7 +57,7 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
     """
     checks.feature_map(x)
     checks.even_kernel("kernel_size", kernel_size)
-    if current_backend() == "reference":
+    if not ops.fused(x):
         return reference.symmetric_pad2d(x, kernel_size, directions)
     return ops.symmetric_pad2d(x, kernel_size, numbers(directions))
 
@@ -89,7 +90,7 @@ def even_depthwise_conv2d(
     checks.bias_of("bias", bias, x.shape[1], x)
     checks.one_dtype(weight=weight, bias=bias)
     stride = checks.pair("stride", stride, (1, 2))
-    if current_backend() == "reference":
+    if not ops.fused(x):
         return reference.even_depthwise_conv2d(x, weight, bias, stride, directions)
     return ops.even_depthwise_conv2d(x, weight, bias, stride, numbers(directions))
 
@@ -122,7 +123,7 @@ def even_conv2d(
     checks.bias_of("bias", bias, weight.shape[0], x)
     checks.one_dtype(weight=weight, bias=bias)
     stride = checks.pair("stride", stride, (1, 2))
-    if current_backend() == "reference":
+    if not ops.fused(x):
         return reference.even_conv2d(x, weight, bias, stride, directions)
     padded = ops.symmetric_pad2d(x, weight.shape[-1], numbers(directions))
     return F.conv2d(padded, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride)
@@ -165,7 +166,7 @@ def separable_depthwise_conv2d(
             raise ValueError(f"bias_{band} is given without weight_{band}; accepted is None")
     checks.one_dtype(weight_row=weight_row, weight_col=weight_col, bias_row=bias_row, bias_col=bias_col)
     stride = checks.pair("stride", stride, (1, 2))
-    if current_backend() == "reference":
+    if not ops.fused(x):
         return reference.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
     return ops.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
 
@@ -218,6 +219,6 @@ def xsep_conv2d(
     )
     stride = checks.pair("stride", stride, (1, 2))
     tensors = (x, weight_even, weight_row, weight_col, bias_even, bias_row, bias_col)
-    if current_backend() == "reference":
+    if not ops.fused(x):
         return reference.xsep_conv2d(*tensors, stride, directions)
     return ops.xsep_conv2d(*tensors, stride, numbers(directions))

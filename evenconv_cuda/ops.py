@@ -18,10 +18,11 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 
 from . import reference
+from .backend import current_backend
 from .directions import NAMES
 from .extension import load_extension
 
-load_extension()
+KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if load_extension().build_info()["cuda"] else set())
 
 _library = torch.library.Library("evenconv_cuda", "FRAGMENT")
 _ops = torch.ops.evenconv_cuda
@@ -30,6 +31,11 @@ symmetric_pad2d = _ops.symmetric_pad2d.default
 even_depthwise_conv2d = _ops.even_depthwise_conv2d.default
 separable_depthwise_conv2d = _ops.separable_depthwise_conv2d.default
 xsep_conv2d = _ops.xsep_conv2d.default
+
+
+def fused(x: Tensor) -> bool:
+    """Whether an operator on ``x`` runs through the kernels, by backend and device."""
+    return current_backend() == "fused" and x.device.type in KERNEL_DEVICES
 
 
 def _differentiate(operator, function: type[torch.autograd.Function]) -> None:

@@ -1,10 +1,11 @@
 """What PyTorch's own machinery asks of an operator: derivatives, compile, export, autocast, vmap."""
 
+import cases
 import pytest
 import torch
 from cases import OPERATORS, REGISTERED, Case, given, gradient_like, outputs
 
-from evenconv_cuda import functional, use_backend
+from evenconv_cuda import functional, ops, use_backend
 from evenconv_cuda.directions import numbers
 
 CONVOLUTIONS = tuple(name for name in OPERATORS if name != "symmetric_pad2d")
@@ -78,7 +79,7 @@ def test_saved_for_backward_is_x_and_the_weights(operator):
 
 
 @pytest.mark.parametrize("operator", REGISTERED)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
 def test_opcheck(operator, layout):
     case = Case(operator, shape=(2, 6, 5, 7), layout=layout, stride=(2, 1), band=3)
     forward = getattr(torch.ops.evenconv_cuda, operator).default
@@ -268,6 +269,18 @@ def test_per_sample_gradients(operator):
         torch.testing.assert_close(per_sample[0][n], expected[0])
         for name, gradient in zip([name for name in names if name != "x"], expected[1:]):
             torch.testing.assert_close(per_sample[1][name][n], gradient)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_device_without_kernels_runs_the_reference(operator, monkeypatch):
+    case = Case(operator, shape=(2, 6, 9, 8), dtype=torch.float64)
+    tensors = case.inputs()
+    fused = outputs(case, functional, tensors)
+    monkeypatch.setattr(ops, "KERNEL_DEVICES", {"another"})
+    with torch.profiler.profile() as profile:
+        plain = outputs(case, functional, tensors)
+    assert not [event.key for event in profile.key_averages() if "evenconv_cuda" in event.key]
+    torch.testing.assert_close(plain, fused)
 
 
 def test_meta_tensors_have_shapes_and_no_data():
