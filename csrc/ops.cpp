@@ -107,7 +107,7 @@ class ChainCall {
     Tensor y = empty_like_format(x_, result_sizes());
     params_.y = view_of(y);
     const Plan plan = make_plan(params_, false);
-    run(plan, 2, [&](int64_t task, void* scratch) { kernels().forward(params_, plan, task, scratch); });
+    run(plan, [&](int64_t task, void* scratch) { kernels().forward(params_, plan, task, scratch); });
     return y;
   }
 
@@ -142,8 +142,7 @@ class ChainCall {
 
     const Plan plan = make_plan(params_, true);
     std::vector<double> partials(plan.chunks * plan.bands * params_.C * plan.gradients);
-    run(plan, params_.stages + 2,
-        [&](int64_t task, void* scratch) { kernels().backward(params_, plan, task, scratch, partials.data()); });
+    run(plan, [&](int64_t task, void* scratch) { kernels().backward(params_, plan, task, scratch, partials.data()); });
     torch::stable::parallel_for(0, params_.C, 64, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) kernels().reduce(params_, plan, c, partials.data());
     });
@@ -209,11 +208,10 @@ class ChainCall {
   }
 
   template <class F>
-  void run(const Plan& plan, int64_t buffers, const F& f) {
-    const size_t element = params_.dtype == Dtype::float64 ? sizeof(double) : sizeof(float);
+  void run(const Plan& plan, const F& f) {
     if (params_.N == 0) return;
     torch::stable::parallel_for(0, plan.tasks(), 1, [&](int64_t begin, int64_t end) {
-      void* scratch = thread_scratch(plan.buffer_size * buffers * element);
+      void* scratch = thread_scratch(plan.scratch_bytes);
       for (int64_t task = begin; task < end; ++task) f(task, scratch);
     });
   }

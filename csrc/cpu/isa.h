@@ -12,9 +12,9 @@ namespace evenconv {
 
 struct Kernels {
   const char* isa;
-  // scratch: two buffers of the plan.
+  // scratch: the plan's bytes, of a cache line's alignment.
   void (*forward)(const ChainParams&, const Plan&, int64_t task, void* scratch);
-  // scratch: stages + 2 buffers. partials: zeros at first, (chunks × bands, C, gradients).
+  // partials: zeros at first, (chunks × bands, C, gradients).
   void (*backward)(const ChainParams&, const Plan&, int64_t task, void* scratch, double* partials);
   // Sums the partials of one channel in a fixed order into the weights' and biases' gradients.
   void (*reduce)(const ChainParams&, const Plan&, int64_t channel, const double* partials);

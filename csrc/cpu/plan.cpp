@@ -1,14 +1,21 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace evenconv {
 namespace {
 
-static int64_t kScratchBytes = (getenv("EC_KB") ? atoi(getenv("EC_KB")) : 640) << 10;  // of one thread: within a core's second-level cache
-static const int64_t kStackBytes = (getenv("EC_STACK") ? atoi(getenv("EC_STACK")) : 8) << 10;
-static const int64_t kMinTasks = getenv("EC_TASKS") ? atoi(getenv("EC_TASKS")) : 64;
+constexpr int64_t kLineBytes = 64;
+
+// Of one map, that a step adds: long sweeps, which the processor's prefetchers follow, over windows that together stay
+// in a second-level cache.
+constexpr int64_t kStepBytes = 64 << 10;
+
+// Enough tasks to keep the cores of a large machine even; each task packs its weights once.
+constexpr int64_t kMinTasks = 64;
+
+// A band is so many times its halo, whose rows it computes again.
+constexpr int64_t kBandHalos = 8;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -45,8 +52,7 @@ Block block_at(const ChainParams& p, const Plan& plan, int64_t index) {
 Plan make_plan(const ChainParams& p, bool backward) {
   Plan plan{};
   const int64_t element = p.dtype == Dtype::float64 ? 8 : 4;
-  static const int env = getenv("EC_LINE") ? atoi(getenv("EC_LINE")) : 16;
-  plan.line_channels = p.x.stride[1] == 1 && p.x.stride[3] != 1 ? 64/element : std::min<int>(64/element, env);
+  plan.line_channels = static_cast<int32_t>(kLineBytes / element);
   if (one_direction(p)) {
     plan.blocks = count_blocks(p.C, plan.line_channels);
   } else {
@@ -54,38 +60,30 @@ Plan make_plan(const ChainParams& p, bool backward) {
       plan.blocks += count_blocks(group_begin(p.C, group + 1) - group_begin(p.C, group), plan.line_channels);
   }
 
-  int32_t column_pad = 0, row_pad = 0, row_pads = 0;
+  int32_t column_pad = 0;
   for (int s = 0; s < p.stages; ++s) {
     column_pad = std::max(column_pad, p.stage[s].kw / 2);
-    row_pad = std::max(row_pad, p.stage[s].kh / 2);
-    row_pads += p.stage[s].kh / 2;
+    plan.halo += p.stage[s].kh / 2;
     plan.gradients += p.stage[s].kh * p.stage[s].kw + 1;
   }
   plan.pitch = p.W + column_pad;
-  plan.margin = column_pad * plan.line_channels + 128;
 
-  const int64_t row_bytes = plan.pitch * plan.line_channels * element;
-  const int64_t buffers = backward ? p.stages + 2 : 2;
-  const int64_t budget = std::max<int64_t>(kScratchBytes / (buffers * row_bytes), 1);
-  if (p.H + 2 * row_pad <= budget) {
-    plan.halo = row_pad;
-    plan.band_rows = p.H;
-    plan.stacked = std::clamp<int64_t>(kStackBytes / (row_bytes * (p.H + row_pad)), 1, std::max<int64_t>(p.N, 1));
-  } else {
-    plan.halo = row_pads;
-    plan.band_rows = std::max<int64_t>(budget - 2 * row_pads, std::min<int64_t>(p.H, 2 * row_pads + 1));
-    plan.band_rows = ceil_div(p.H, ceil_div(p.H, plan.band_rows));
-    plan.stacked = 1;
-  }
+  const int64_t images = std::max<int64_t>(p.N, 1);
+  const int64_t wanted = ceil_div(kMinTasks, plan.blocks);
+  plan.images_per_chunk = ceil_div(images, std::min(images, wanted));
+  plan.chunks = ceil_div(images, plan.images_per_chunk);
+  const int64_t least_rows = std::max<int64_t>(kBandHalos * plan.halo, 1);
+  plan.band_rows = ceil_div(p.H, std::clamp<int64_t>(p.H / least_rows, 1, ceil_div(wanted, plan.chunks)));
   plan.bands = ceil_div(p.H, plan.band_rows);
 
-  const int64_t tiles = ceil_div(std::max<int64_t>(p.N, 1), plan.stacked);
-  const int64_t wanted = std::min(tiles, ceil_div(kMinTasks, plan.blocks * plan.bands));
-  plan.images_per_chunk = ceil_div(tiles, wanted) * plan.stacked;
-  plan.chunks = ceil_div(std::max<int64_t>(p.N, 1), plan.images_per_chunk);
-
-  const int64_t rows = plan.stacked * (plan.band_rows + plan.halo) + plan.halo;
-  plan.buffer_size = rows * plan.pitch * plan.line_channels + 2 * plan.margin;
+  const int64_t row = plan.pitch * plan.line_channels;
+  plan.step_rows = std::clamp<int64_t>(kStepBytes / (row * element), 1, plan.band_rows);
+  // Twice what a step reads, so that a window seldom moves; no more than there is.
+  plan.window_rows = std::min(2 * (plan.step_rows + 2 * plan.halo), plan.band_rows + 2 * plan.halo);
+  plan.margin = column_pad * plan.line_channels + 2 * plan.line_channels;
+  plan.window_size = plan.window_rows * row + 2 * plan.margin;
+  const int64_t maps = backward ? 2 * p.stages + 1 : p.stages + 1;
+  plan.scratch_bytes = maps * plan.window_size * element;
   return plan;
 }
 

@@ -2,8 +2,8 @@
 // the conversions between storage types and the type that sums are taken in.
 //
 // The including file defines EVENCONV_ISA, the namespace, and EVENCONV_VECTOR_BYTES (64 stands for AVX-512 and 32 for
-// AVX2; a target pragma does not define the compiler's own macros in time). Nothing here uses a template of the standard library: what one instruction set's
-// translation unit emits must never be picked by the linker for another.
+// AVX2; a target pragma does not define the compiler's own macros in time). Of the standard library only types are
+// used: what one instruction set's translation unit emits must never be picked by the linker for another.
 #pragma once
 
 #include <cstdint>
@@ -45,23 +45,23 @@ inline void store(T* p, Vec<T> v) {
 // The first n (< a vector's) elements; the rest is zero when loaded and untouched when stored.
 #if EVENCONV_VECTOR_BYTES == 64
 inline Vec<float> load_partial(const float* p, int n) { return (Vec<float>)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
-inline Vec<double> load_partial(const double* p, int n) {
-  return (Vec<double>)_mm512_maskz_loadu_pd((1u << n) - 1, p);
-}
+inline Vec<double> load_partial(const double* p, int n) { return (Vec<double>)_mm512_maskz_loadu_pd((1u << n) - 1, p); }
 inline void store_partial(float* p, Vec<float> v, int n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
 inline void store_partial(double* p, Vec<double> v, int n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, (__m512d)v); }
 #else
 template <class T>
 inline Vec<T> load_partial(const T* p, int n) {
   T lanes[Simd<T>::size] = {};
-  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  for (int i = 0; i < Simd<T>::size; ++i)
+    if (i < n) lanes[i] = p[i];
   return load(lanes);
 }
 template <class T>
 inline void store_partial(T* p, Vec<T> v, int n) {
   T lanes[Simd<T>::size];
   store(lanes, v);
-  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+  for (int i = 0; i < Simd<T>::size; ++i)
+    if (i < n) p[i] = lanes[i];
 }
 #endif
 
@@ -120,60 +120,81 @@ inline void narrow(Half& to, float from) {
   to.bits = static_cast<uint16_t>(sign | (magnitude >= 0x477ff000u ? large : finite));
 }
 
-// Runs of n contiguous elements.
-template <class T, class Storage>
-inline void widen_run(T* to, const Storage* from, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) widen(to[i], from[i]);
-}
-template <class Storage, class T>
-inline void narrow_run(Storage* to, const T* from, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) narrow(to[i], from[i]);
-}
+// Vectors of float32 from and to contiguous elements of half the width.
+typedef uint32_t Bits32 __attribute__((vector_size(kVectorBytes)));
+typedef uint16_t Bits16 __attribute__((vector_size(kVectorBytes / 2), aligned(alignof(uint16_t)), may_alias));
 
-template <class T>
-inline void copy_run(T* to, const T* from, int64_t n) {
-  constexpr int V = Simd<T>::size;
-  for (; n >= V; n -= V, to += V, from += V) store(to, load(from));
-  if (n > 0) store_partial(to, load_partial(from, static_cast<int>(n)), static_cast<int>(n));
+inline Vec<float> widen_vector(const BFloat16* from) {
+  return (Vec<float>)(__builtin_convertvector(*reinterpret_cast<const Bits16*>(from), Bits32) << 16);
 }
-inline void widen_run(float* to, const float* from, int64_t n) { copy_run(to, from, n); }
-inline void widen_run(double* to, const double* from, int64_t n) { copy_run(to, from, n); }
-inline void narrow_run(float* to, const float* from, int64_t n) { copy_run(to, from, n); }
-inline void narrow_run(double* to, const double* from, int64_t n) { copy_run(to, from, n); }
-
-#if EVENCONV_VECTOR_BYTES > 16
-inline void widen_run(float* to, const Half* from, int64_t n) {
-  for (; n >= 8; n -= 8, to += 8, from += 8)
-    _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-  for (int64_t i = 0; i < n; ++i) widen(to[i], from[i]);
+inline void narrow_vector(BFloat16* to, Vec<float> from) {
+  const Bits32 u = (Bits32)from, rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const Bits32 result = (u & 0x7fffffffu) > 0x7f800000u ? Bits32{} + 0x7fc0u : rounded;
+  *reinterpret_cast<Bits16*>(to) = __builtin_convertvector(result, Bits16);
 }
-inline void narrow_run(Half* to, const float* from, int64_t n) {
-  for (; n >= 8; n -= 8, to += 8, from += 8)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(_mm256_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT));
-  for (int64_t i = 0; i < n; ++i) narrow(to[i], from[i]);
+#if EVENCONV_VECTOR_BYTES == 64
+// Full masks, for the unmasked forms make GCC 12 warn of an uninitialized value.
+inline Vec<float> widen_vector(const Half* from) {
+  return (Vec<float>)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+inline void narrow_vector(Half* to, Vec<float> from) {
+  const __m256i bits = _mm512_maskz_cvtps_ph(0xffff, (__m512)from, _MM_FROUND_TO_NEAREST_INT);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bits);
+}
+#elif EVENCONV_VECTOR_BYTES == 32
+inline Vec<float> widen_vector(const Half* from) {
+  return (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+inline void narrow_vector(Half* to, Vec<float> from) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)from, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+inline Vec<float> widen_vector(const Half* from) {
+  float lanes[Simd<float>::size];
+  for (int i = 0; i < Simd<float>::size; ++i) widen(lanes[i], from[i]);
+  return load(lanes);
+}
+inline void narrow_vector(Half* to, Vec<float> from) {
+  for (int i = 0; i < Simd<float>::size; ++i) narrow(to[i], from[i]);
 }
 #endif
+inline Vec<float> widen_vector(const float* from) { return load(from); }
+inline Vec<double> widen_vector(const double* from) { return load(from); }
+inline void narrow_vector(float* to, Vec<float> from) { store(to, from); }
+inline void narrow_vector(double* to, Vec<double> from) { store(to, from); }
 
-// A vector of contiguous elements, or its first n.
+// The first n (< a vector's) elements.
 template <class T, class Storage>
-[[gnu::always_inline]] inline Vec<T> widen_vector(const Storage* from, int n = Simd<T>::size) {
+inline Vec<T> widen_partial(const Storage* from, int n) {
   if constexpr (std::is_same_v<T, Storage>) {
-    return n == Simd<T>::size ? load(from) : load_partial(from, n);
+    return load_partial(from, n);
   } else {
-    alignas(kLineBytes) T lanes[Simd<T>::size] = {};
-    widen_run(lanes, from, n);
+    T lanes[Simd<T>::size] = {};
+    for (int i = 0; i < n; ++i) widen(lanes[i], from[i]);
     return load(lanes);
   }
 }
 template <class T, class Storage>
-[[gnu::always_inline]] inline void narrow_vector(Storage* to, Vec<T> from, int n = Simd<T>::size) {
+inline void narrow_partial(Storage* to, Vec<T> from, int n) {
   if constexpr (std::is_same_v<T, Storage>) {
-    n == Simd<T>::size ? store(to, from) : store_partial(to, from, n);
+    store_partial(to, from, n);
   } else {
-    alignas(kLineBytes) T lanes[Simd<T>::size];
-    store(lanes, from);
-    narrow_run(to, lanes, n);
+    for (int i = 0; i < n; ++i) narrow(to[i], from[i]);
   }
+}
+
+// Runs of n contiguous elements.
+template <class T, class Storage>
+inline void widen_run(T* to, const Storage* from, int64_t n) {
+  constexpr int V = Simd<T>::size;
+  for (; n >= V; n -= V, to += V, from += V) store(to, widen_vector(from));
+  if (n > 0) store_partial(to, widen_partial<T>(from, static_cast<int>(n)), static_cast<int>(n));
+}
+template <class Storage, class T>
+inline void narrow_run(Storage* to, const T* from, int64_t n) {
+  constexpr int V = Simd<T>::size;
+  for (; n >= V; n -= V, to += V, from += V) narrow_vector(to, load(from));
+  if (n > 0) narrow_partial<T>(to, load_partial(from, static_cast<int>(n)), static_cast<int>(n));
 }
 
 // Pairs of rows D apart exchange their lanes D apart; doing so for D = V/2, ..., 1 transposes a square of vectors.

@@ -1,10 +1,11 @@
-// A tile: one block of channels of some rows of some images, in scratch buffers laid out as plan.h says, and its way in
-// from a tensor of any strides and out again.
+// A tile: one block of channels of a band of rows of one image, gone through from top to bottom. Scratch holds of every
+// map of the chain a window of rows; all windows hold the same rows of the image.
 #pragma once
 
 #include "../params.h"
+#include "pixels.h"
 #include "plan.h"
-#include "simd.h"
+#include "taps.h"
 
 namespace evenconv::EVENCONV_ISA {
 
@@ -12,198 +13,108 @@ struct Rows {
   int64_t begin, end;
 };
 
+// A map of the chain. `reach` rows around the band are made of it; of those above and below the tensor, which are
+// zeros, only the `pad` next to it that its reader's kernel reads.
+template <class T>
+struct Map {
+  T* data;
+  int64_t reach, pad;
+};
+
 template <class T>
 struct Tile {
   const Plan& plan;
   Block block;
   int64_t H, W;
-  int64_t image, images;  // first image and count
   Rows band;
+  int64_t image;
+  Rows step;       // of the band, that the present step adds to what came before
+  int64_t origin;  // row at the front of every window
 
-  int64_t image_rows() const { return plan.band_rows + plan.halo; }
-  int64_t row_size() const { return int64_t{plan.pitch} * block.channels; }
-  int64_t index(int64_t n, int64_t h) const { return (n * image_rows() + h - band.begin + plan.halo) * row_size(); }
+  int64_t row_size() const { return plan.pitch * block.channels; }
+  int64_t gap_size() const { return (plan.pitch - W) * block.channels; }
+  int64_t index(int64_t row) const { return (row - origin) * row_size(); }
+  Area area(Rows rows) const { return {rows.end - rows.begin, W * block.channels, row_size(), block.channels}; }
 
-  // The band and `reach` rows above and below it, as far as the map goes.
-  Rows around_band(int64_t reach) const {
-    const int64_t begin = band.begin - reach, end = band.end + reach;
-    return {begin < 0 ? 0 : begin, end > H ? H : end};
+  // The map's rows that this step makes: at each step a map is its reach ahead of the band.
+  Rows due(const Map<T>& map) const {
+    const int64_t before = step.begin == band.begin ? band.begin - map.reach : step.begin + map.reach;
+    const int64_t begin = before < -map.pad ? -map.pad : before, end = step.end + map.reach;
+    return {begin, end < H + map.pad ? end : H + map.pad};
   }
 
-  // The flat range of these rows of all images of the tile, without the last row's padding.
-  int64_t first(Rows rows) const { return index(0, rows.begin); }
-  int64_t length(Rows rows) const {
-    return index(images - 1, rows.end) - index(0, rows.begin) - (plan.pitch - W) * block.channels;
+  void begin_image(int64_t n) {
+    image = n;
+    step = {band.begin, band.begin};
+    origin = band.begin - plan.halo;
   }
 
-  // Writes the zeros around freshly written rows: between the rows, and above and below where the map ends.
-  void seal(T* buffer, Rows rows) const {
-    const int64_t S = block.channels, gap = (plan.pitch - W) * S;
-    for (int64_t n = 0; n < images; ++n) {
-      if (rows.begin == 0)
-        zero(buffer + index(n, band.begin - plan.halo), (plan.halo - band.begin) * row_size());
-      else if (gap)
-        zero(buffer + index(n, rows.begin) - gap, gap);
-      if (gap)
-        for (int64_t h = rows.begin; h < rows.end; ++h) zero(buffer + index(n, h) + W * S, gap);
-      if (rows.end == H) zero(buffer + index(n, H), (band.end + plan.halo - H) * row_size());
+  // Goes on to the next rows; if the windows are full, the rows that are still to be read move to their front.
+  bool advance(const Map<T>* maps, int count) {
+    if (step.end == band.end) return false;
+    step.begin = step.end;
+    step.end = step.begin + plan.step_rows < band.end ? step.begin + plan.step_rows : band.end;
+    if (step.end + plan.halo - origin > plan.window_rows && step.begin > band.begin) {
+      const int64_t front = step.begin - plan.halo;
+      for (int m = 0; m < count; ++m)
+        std::memmove(maps[m].data, maps[m].data + index(front), 2 * plan.halo * row_size() * sizeof(T));
+      origin = front;
     }
-    if (rows.begin == 0) zero(buffer + index(0, band.begin - plan.halo) - gap, gap);
+    return true;
+  }
+
+  // Makes the rows that are due: make(rows) those inside the tensor; zeros go before, between and behind.
+  template <class F>
+  void extend(const Map<T>& map, F&& make) const {
+    const Rows rows = due(map);
+    if (rows.begin >= rows.end) return;
+    const Rows inside = {rows.begin < 0 ? 0 : rows.begin, rows.end > H ? H : rows.end};
+    for (int64_t row = rows.begin; row < 0; ++row) zero(map.data + index(row), row_size());
+    if (inside.begin < inside.end) make(inside);
+    zero(map.data + index(rows.begin) - gap_size(), gap_size());
+    for (int64_t row = inside.begin; row < inside.end; ++row)
+      zero(map.data + index(row) + W * block.channels, gap_size());
+    for (int64_t row = inside.end; row < rows.end; ++row) zero(map.data + index(row), row_size());
   }
 };
-
-// Channels side by side in the tensor as in the tile.
-template <int C, class T, class Storage>
-void load_interleaved(T* to, int64_t step, const Storage* from, int64_t stride, int64_t pixels) {
-  for (; pixels > 0; --pixels, to += step * C, from += stride) widen_run(to, from, C);
-}
-template <int C, class T, class Storage>
-void store_interleaved(Storage* to, int64_t stride, const T* from, int64_t step, int64_t pixels) {
-  for (; pixels > 0; --pixels, from += step * C, to += stride) narrow_run(to, from, C);
-}
-
-// Pixels side by side in the tensor, channels in the tile: squares are transposed in registers. A load goes up the
-// pixels, as its whole vectors reach into the next ones; what it leaves behind the last is for seal() to clear.
-template <int C, class T, class Storage>
-void load_planar(T* to, const Storage* from, int64_t stride, int64_t pixels) {
-  constexpr int V = Simd<T>::size, rows = C < V ? C : V;
-  for (int64_t w = 0; w < pixels; w += V, to += V * C, from += V) {
-    const int count = pixels - w < V ? static_cast<int>(pixels - w) : V;
-    for (int c = 0; c < C; c += V) {
-      Vec<T> square[V] = {};
-      if (count == V)
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) square[r] = widen_vector<T>(from + (c + r) * stride);
-      else
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) square[r] = widen_vector<T>(from + (c + r) * stride, count);
-      transpose<T>(square);
-      if (count == V)
-#pragma GCC unroll 16
-        for (int r = 0; r < V; ++r) store(to + r * C + c, square[r]);
-      else
-        for (int r = 0; r < count; ++r) store(to + r * C + c, square[r]);
-    }
-  }
-}
-template <int C, class T, class Storage>
-void store_planar(Storage* to, int64_t stride, const T* from, int64_t pixels) {
-  constexpr int V = Simd<T>::size, rows = C < V ? C : V;
-  for (int64_t w = 0; w < pixels; w += V, to += V, from += V * C) {
-    const int count = pixels - w < V ? static_cast<int>(pixels - w) : V;
-    for (int c = 0; c < C; c += V) {
-      Vec<T> square[V];  // of a narrow row's end the tile's next elements are taken along, and left out below
-#pragma GCC unroll 16
-      for (int r = 0; r < V; ++r) square[r] = load(from + r * C + c);
-      transpose<T>(square);
-      if (count == V)
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) narrow_vector<T>(to + (c + r) * stride, square[r]);
-      else
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) narrow_vector<T>(to + (c + r) * stride, square[r], count);
-    }
-  }
-}
-
-// A row of `pixels` pixels, `step` pixels of the tile apart, between tile and tensor. stride[1] and stride[3] are the
-// tensor's.
-template <class T, class Storage>
-void load_row(T* to, int64_t step, const Storage* from, const int64_t* stride, int channels, int64_t pixels) {
-  if (stride[3] == 1 && step == 1) {
-    switch (channels) {
-      case 1: return widen_run(to, from, pixels);
-      case 2: return load_planar<2>(to, from, stride[1], pixels);
-      case 4: return load_planar<4>(to, from, stride[1], pixels);
-      case 8: return load_planar<8>(to, from, stride[1], pixels);
-      case 16: return load_planar<16>(to, from, stride[1], pixels);
-    }
-  }
-  if (stride[1] == 1) {
-    switch (channels) {
-      case 2: return load_interleaved<2>(to, step, from, stride[3], pixels);
-      case 4: return load_interleaved<4>(to, step, from, stride[3], pixels);
-      case 8: return load_interleaved<8>(to, step, from, stride[3], pixels);
-      case 16: return load_interleaved<16>(to, step, from, stride[3], pixels);
-    }
-  }
-  for (int64_t w = 0; w < pixels; ++w)
-    for (int c = 0; c < channels; ++c) widen(to[w * step * channels + c], from[w * stride[3] + c * stride[1]]);
-}
-
-template <class T, class Storage>
-void store_row(Storage* to, const int64_t* stride, const T* from, int64_t step, int channels, int64_t pixels) {
-  if (stride[3] == 1 && step == 1) {
-    switch (channels) {
-      case 1: return narrow_run(to, from, pixels);
-      case 2: return store_planar<2>(to, stride[1], from, pixels);
-      case 4: return store_planar<4>(to, stride[1], from, pixels);
-      case 8: return store_planar<8>(to, stride[1], from, pixels);
-      case 16: return store_planar<16>(to, stride[1], from, pixels);
-    }
-  }
-  if (stride[1] == 1) {
-    switch (channels) {
-      case 2: return store_interleaved<2>(to, stride[3], from, step, pixels);
-      case 4: return store_interleaved<4>(to, stride[3], from, step, pixels);
-      case 8: return store_interleaved<8>(to, stride[3], from, step, pixels);
-      case 16: return store_interleaved<16>(to, stride[3], from, step, pixels);
-    }
-  }
-  for (int64_t w = 0; w < pixels; ++w)
-    for (int c = 0; c < channels; ++c) narrow(to[w * stride[3] + c * stride[1]], from[w * step * channels + c]);
-}
 
 template <class Storage>
 Storage* row_of(const View& view, int64_t n, int64_t c, int64_t h) {
   return static_cast<Storage*>(view.data) + n * view.stride[0] + c * view.stride[1] + h * view.stride[2];
 }
 
-// The tensor's rows into the tile; with a stride, every stride-th pixel is the tensor's and the others are zero (what the
-// gradient of a strided result is). Zeros around them included.
-template <class Storage, class T>
-void load_tile(const Tile<T>& tile, T* buffer, Rows rows, const View& view, int32_t stride_h, int32_t stride_w) {
-  const int32_t S = tile.block.channels;
-  const int64_t pixels = (tile.W + stride_w - 1) / stride_w;
-  for (int64_t n = 0; n < tile.images; ++n) {
-    for (int64_t h = rows.begin; h < rows.end; ++h) {
-      T* row = buffer + tile.index(n, h);
-      if (stride_w > 1 || h % stride_h) zero(row, tile.W * S);
-      if (h % stride_h) continue;
-      const Storage* from = row_of<Storage>(view, tile.image + n, tile.block.channel, h / stride_h);
-      load_row(row, stride_w, from, view.stride, S, pixels);
-    }
-  }
-  tile.seal(buffer, rows);
+// Calls f(run, first row) for runs that together are the tensor's rows among these; with a stride, every stride-th
+// pixel of the tile is the tensor's.
+template <class T, class F>
+void for_each_run(const Tile<T>& tile, Rows rows, const View& view, int32_t stride_h, int32_t stride_w, F&& f) {
+  const int64_t width = (tile.W + stride_w - 1) / stride_w;
+  const bool joined = stride_h == 1 && view.stride[2] == width * view.stride[3];
+  const int64_t first = (rows.begin + stride_h - 1) / stride_h * stride_h;
+  const int64_t count = joined ? rows.end - rows.begin : 1;
+  for (int64_t row = first; row < rows.end; row += stride_h * count)
+    f(Run{count * width, width, tile.plan.pitch, stride_w}, row);
 }
 
-// The band's rows out of the tile; with a stride, every stride-th pixel.
+// Makes the map's due rows from the tensor; between the pixels of a strided one lie zeros, as its gradient has them.
 template <class Storage, class T>
-void store_tile(const Tile<T>& tile, const T* buffer, const View& view, int32_t stride_h, int32_t stride_w) {
-  const int64_t pixels = (tile.W + stride_w - 1) / stride_w;
-  for (int64_t n = 0; n < tile.images; ++n) {
-    for (int64_t h = tile.band.begin; h < tile.band.end; ++h) {
-      if (h % stride_h) continue;
-      Storage* to = row_of<Storage>(view, tile.image + n, tile.block.channel, h / stride_h);
-      store_row(to, view.stride, buffer + tile.index(n, h), stride_w, tile.block.channels, pixels);
-    }
-  }
+void load_rows(const Tile<T>& tile, const Map<T>& map, const View& view, int32_t stride_h, int32_t stride_w) {
+  tile.extend(map, [&](Rows rows) {
+    if (stride_h > 1 || stride_w > 1)
+      zero(map.data + tile.index(rows.begin), (rows.end - rows.begin) * tile.row_size());
+    for_each_run(tile, rows, view, stride_h, stride_w, [&](const Run& run, int64_t row) {
+      load_pixels(run, tile.block.channels, map.data + tile.index(row),
+                  row_of<const Storage>(view, tile.image, tile.block.channel, row / stride_h), view.stride);
+    });
+  });
 }
 
-// Asks for the lines of the tensor's rows ahead of their use; write says for what use.
-template <class Storage, bool write, class T>
-void prefetch_tile(const Tile<T>& tile, Rows rows, const View& view) {
-  const bool interleaved = view.stride[1] == 1;
-  const int64_t step = interleaved ? view.stride[3] : kLineBytes / static_cast<int64_t>(sizeof(Storage));
-  const int64_t planes = interleaved ? 1 : tile.block.channels;
-  const bool joined = !interleaved && view.stride[2] == tile.W;  // rows follow each other
-  const int64_t pixels = interleaved ? tile.W * view.stride[3] : joined ? tile.W * (rows.end - rows.begin) : tile.W;
-  for (int64_t n = 0; n < tile.images; ++n)
-    for (int64_t c = 0; c < planes; ++c)
-      for (int64_t h = rows.begin; h < (joined ? rows.begin + 1 : rows.end); ++h) {
-        const Storage* row = row_of<Storage>(view, tile.image + n, tile.block.channel + c, h);
-        for (int64_t i = 0; i < pixels; i += step) __builtin_prefetch(row + i, write, 2);
-      }
+// The step's rows of the map into the tensor.
+template <class Storage, class T>
+void store_rows(const Tile<T>& tile, const Map<T>& map, const View& view, int32_t stride_h, int32_t stride_w) {
+  for_each_run(tile, tile.step, view, stride_h, stride_w, [&](const Run& run, int64_t row) {
+    store_pixels(run, tile.block.channels, row_of<Storage>(view, tile.image, tile.block.channel, row / stride_h),
+                 view.stride, map.data + tile.index(row));
+  });
 }
 
 }  // namespace evenconv::EVENCONV_ISA

@@ -1,0 +1,138 @@
+// Pixels on their way between a tensor of any strides and a tile's interleaved channels.
+#pragma once
+
+#include "simd.h"
+
+namespace evenconv::EVENCONV_ISA {
+
+// Pixels that are evenly spaced in the tensor, and in the tile's scratch form rows of `width`: `pitch` pixels of
+// scratch from row to row, and `step` within one.
+struct Run {
+  int64_t pixels, width;
+  int64_t pitch, step;
+};
+
+// Channels side by side in the tensor as in the tile.
+template <int C, class T, class Storage>
+void load_interleaved(const Run& run, T* to, const Storage* from, int64_t stride) {
+  for (int64_t i = 0; i < run.pixels; i += run.width, to += run.pitch * C)
+    for (int64_t w = 0; w < run.width; ++w, from += stride) widen_run(to + w * run.step * C, from, C);
+}
+template <int C, class T, class Storage>
+void store_interleaved(const Run& run, Storage* to, int64_t stride, const T* from) {
+  for (int64_t i = 0; i < run.pixels; i += run.width, from += run.pitch * C)
+    for (int64_t w = 0; w < run.width; ++w, to += stride) narrow_run(to, from + w * run.step * C, C);
+}
+
+// Pixels side by side in the tensor, channels in the tile: squares of V pixels are transposed in registers. The last
+// square overlaps the one before, so that only a run shorter than a square takes part of one.
+//
+// Calls f(offset of the square's first pixel in the plane, its pixels, the scratch position of each).
+template <int C, class T, class F>
+[[gnu::always_inline]] inline void for_each_square(const Run& run, F&& f) {
+  constexpr int V = Simd<T>::size;
+  const int64_t last = run.pixels - V;
+  for (int64_t i = 0; i < run.pixels; i += V) {
+    if (i > last && last > 0) i = last;
+    int64_t position[V];
+    int64_t w = i % run.width, row = i / run.width * run.pitch;
+#pragma GCC unroll 16
+    for (int r = 0; r < V; ++r) {
+      position[r] = (row + w * run.step) * C;
+      ++w;
+      row += w == run.width ? run.pitch : 0;
+      w = w == run.width ? 0 : w;
+    }
+    f(i, last < 0 ? static_cast<int>(run.pixels) : V, position);
+  }
+}
+template <int C, class T, class Storage>
+void load_planar(const Run& run, T* to, const Storage* from, int64_t stride) {
+  constexpr int V = Simd<T>::size, rows = C < V ? C : V;
+  for_each_square<C, T>(run, [&](int64_t i, int count, const int64_t* position) {
+    for (int c = 0; c < C; c += V) {
+      Vec<T> square[V] = {};
+      const Storage* plane = from + c * stride + i;
+      if (count == V) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) square[r] = widen_vector(plane + r * stride);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) square[r] = widen_partial<T>(plane + r * stride, count);
+      }
+      transpose<T>(square);
+      // Upwards, for the whole vectors of a narrow block reach into the pixels behind, with zeros.
+      if (count == V) {
+#pragma GCC unroll 16
+        for (int r = 0; r < V; ++r) store(to + position[r] + c, square[r]);
+      } else {
+        for (int r = 0; r < count; ++r) store(to + position[r] + c, square[r]);
+      }
+    }
+  });
+}
+template <int C, class T, class Storage>
+void store_planar(const Run& run, Storage* to, int64_t stride, const T* from) {
+  constexpr int V = Simd<T>::size, rows = C < V ? C : V;
+  for_each_square<C, T>(run, [&](int64_t i, int count, const int64_t* position) {
+    for (int c = 0; c < C; c += V) {
+      Vec<T> square[V] = {};
+      if (count == V) {
+#pragma GCC unroll 16
+        for (int r = 0; r < V; ++r) square[r] = load(from + position[r] + c);
+      } else {
+        for (int r = 0; r < count; ++r) square[r] = load(from + position[r] + c);
+      }
+      transpose<T>(square);
+      Storage* plane = to + c * stride + i;
+      if (count == V) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) narrow_vector(plane + r * stride, square[r]);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) narrow_partial<T>(plane + r * stride, square[r], count);
+      }
+    }
+  });
+}
+
+// stride[1] and stride[3] are the tensor's.
+template <int C, class T, class Storage>
+void load_block(const Run& run, T* to, const Storage* from, const int64_t* stride) {
+  if (stride[1] == 1 && C > 1) return load_interleaved<C>(run, to, from, stride[3]);
+  if (stride[3] == 1) return load_planar<C>(run, to, from, stride[1]);
+  for (int64_t i = 0; i < run.pixels; i += run.width, to += run.pitch * C)
+    for (int64_t w = 0; w < run.width; ++w, from += stride[3])
+      for (int c = 0; c < C; ++c) widen(to[w * run.step * C + c], from[c * stride[1]]);
+}
+template <int C, class T, class Storage>
+void store_block(const Run& run, Storage* to, const int64_t* stride, const T* from) {
+  if (stride[1] == 1 && C > 1) return store_interleaved<C>(run, to, stride[3], from);
+  if (stride[3] == 1) return store_planar<C>(run, to, stride[1], from);
+  for (int64_t i = 0; i < run.pixels; i += run.width, from += run.pitch * C)
+    for (int64_t w = 0; w < run.width; ++w, to += stride[3])
+      for (int c = 0; c < C; ++c) narrow(to[c * stride[1]], from[w * run.step * C + c]);
+}
+
+template <class T, class Storage>
+void load_pixels(const Run& run, int channels, T* to, const Storage* from, const int64_t* stride) {
+  switch (channels) {
+    case 1: return load_block<1>(run, to, from, stride);
+    case 2: return load_block<2>(run, to, from, stride);
+    case 4: return load_block<4>(run, to, from, stride);
+    case 8: return load_block<8>(run, to, from, stride);
+    case 16: return load_block<16>(run, to, from, stride);
+  }
+}
+template <class T, class Storage>
+void store_pixels(const Run& run, int channels, Storage* to, const int64_t* stride, const T* from) {
+  switch (channels) {
+    case 1: return store_block<1>(run, to, stride, from);
+    case 2: return store_block<2>(run, to, stride, from);
+    case 4: return store_block<4>(run, to, stride, from);
+    case 8: return store_block<8>(run, to, stride, from);
+    case 16: return store_block<16>(run, to, stride, from);
+  }
+}
+
+}  // namespace evenconv::EVENCONV_ISA
