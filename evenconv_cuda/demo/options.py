@@ -1,0 +1,51 @@
+"""The demo's command line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+QUICK = {"epochs": 1, "width": 4}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--epochs", type=positive, default=8, help="passes over the training images")
+    add("--batch-size", type=positive, default=64, help="images in a step")
+    add("--lr", type=rate, default=3e-3, help="peak learning rate of the one-cycle schedule (AdamW)")
+    add("--width", type=positive, default=16, help="channels of the first block")
+    add("--kernel-size", type=odd, nargs="+", default=(5, 7), metavar="K", help="XSepConv's K, taken in turn by block")
+    add("--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory format of the maps")
+    add("--device", default="auto", help="auto, cpu or cuda[:n]; auto is cuda where the machine and the binary have it")
+    add("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
+    add("--seed", type=int, default=0, help="of the split, the weights and the order of the images")
+    add("--output", type=writable, default=Path("demo.png"), metavar="PNG", help="where the figure goes")
+    quick = " ".join(f"--{name} {value}" for name, value in QUICK.items())
+    add("--quick", action="store_true", help=f"only see that everything runs: the same as {quick}")
+
+
+def accepting(convert: Callable, accepts: Callable[..., bool], accepted: str) -> Callable:
+    """An argparse type that says what was given and what is accepted."""
+
+    def parse(text: str):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is given; accepted is {accepted}")
+        return value
+
+    return parse
+
+
+positive = accepting(int, lambda value: value >= 1, "a whole number from 1")
+odd = accepting(int, lambda value: value % 2 == 1 and 1 <= value <= 31, "an odd number from 1 to 31")
+rate = accepting(float, lambda value: 0 < value < math.inf, "a number above 0")
+writable = accepting(
+    Path, lambda path: path.parent.is_dir() and not path.is_dir(), "the name of a file in a directory that exists"
+)
