@@ -80,14 +80,14 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three shapes, few rounds: a look, not a result")
-    parser.add_argument("--rounds", type=int, default=None, help="timed rounds per shape (default 15, quick 3)")
+    parser.add_argument("--rounds", type=int, default=None, help="timed rounds per shape (default 25, quick 3)")
     parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch (default: its own choice)")
     parser.add_argument("--output", type=Path, default=RESULTS / "ops-cpu.json", help="default: %(default)s")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     shapes = SHAPES[4:7] if options.quick else SHAPES
-    rounds = options.rounds or (3 if options.quick else 15)
+    rounds = options.rounds or (3 if options.quick else 25)
 
     machine = description()
     rows, medians = {}, []
