@@ -41,6 +41,7 @@ setup(
         CppExtension(
             "evenconv_cuda._C",
             sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
+            depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.h")),
             include_dirs=[pybind11.get_include()],
             define_macros=[
                 ("TORCH_TARGET_VERSION", "0x020b000000000000"),

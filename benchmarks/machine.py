@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from datetime import date
-from pathlib import Path
 
 import torch
 
 import evenconv_cuda
+from evenconv_cuda.demo.report import cpu_name
 
 
 def description() -> dict:
     """Processor, threads, versions and date, for the head of a table and of a result file."""
     return {
         "date": date.today().isoformat(),
-        "processor": _processor(),
+        "processor": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cpu_isa": evenconv_cuda.build_info()["cpu_isa"],
@@ -25,12 +25,3 @@ def description() -> dict:
         "torch": torch.__version__,
         "evenconv_cuda": evenconv_cuda.__version__,
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"

@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch (default: its own choice)")
     parser.add_argument("--output", type=Path, default=RESULTS / "ops-cpu.json", help="default: %(default)s")
     options = parser.parse_args(arguments)
+    if options.rounds is not None and options.rounds < 2:
+        parser.error(f"--rounds is {options.rounds}; accepted are 2 and more")
     if options.threads:
         torch.set_num_threads(options.threads)
     shapes = SHAPES[4:7] if options.quick else SHAPES

@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "cpu/isa.h"
@@ -22,11 +24,21 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using Ints = std::vector<int64_t>;
 
-std::string shape_of(const Tensor& t) {
+Ints sizes_of(const Tensor& t) {
+  Ints sizes;
+  for (int64_t d = 0; d < t.dim(); ++d) sizes.push_back(t.size(d));
+  return sizes;
+}
+
+std::string text_of(const Ints& sizes) {
   std::string text = "(";
-  for (int64_t d = 0; d < t.dim(); ++d) text += (d ? ", " : "") + std::to_string(t.size(d));
+  for (size_t d = 0; d < sizes.size(); ++d) text += (d ? ", " : "") + std::to_string(sizes[d]);
   return text + ")";
 }
+
+std::string shape_of(const Tensor& t) { return text_of(sizes_of(t)); }
+
+const char* name_of(const Tensor& t) { return torch::headeronly::toString(t.scalar_type()); }
 
 Dtype dtype_of(const Tensor& t, const char* name) {
   switch (t.scalar_type()) {
@@ -36,11 +48,14 @@ Dtype dtype_of(const Tensor& t, const char* name) {
     case ScalarType::BFloat16: return Dtype::bfloat16;
     default: break;
   }
-  STD_TORCH_CHECK(false, name, " has dtype ", torch::headeronly::toString(t.scalar_type()),
-                  "; accepted are float32, float64, float16 and bfloat16");
+  STD_TORCH_CHECK(false, name, " has dtype ", name_of(t), "; accepted are float32, float64, float16 and bfloat16");
 }
 
-View view_of(const Tensor& t) { return {t.data_ptr(), {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}}; }
+View view_of(const Tensor& t, void* data) { return {data, {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}}; }
+
+// An input is only read; asking for its mutable pointer would copy a copy-on-write tensor.
+View input(const Tensor& t) { return view_of(t, const_cast<void*>(t.const_data_ptr())); }
+View output(const Tensor& t) { return view_of(t, t.mutable_data_ptr()); }
 
 void check_map(const Tensor& t, const char* name) {
   STD_TORCH_CHECK(t.is_cpu(), name, " is on another device than the CPU");
@@ -56,17 +71,40 @@ Tensor empty_like_format(const Tensor& x, Ints sizes) {
                               channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
 
-// A buffer that a thread keeps: a fresh one at each call would cost its page faults again.
-void* thread_scratch(size_t bytes) {
-  constexpr size_t kAlignment = 64;
-  thread_local std::unique_ptr<char[]> buffer;
-  thread_local size_t capacity = 0;
-  if (bytes + kAlignment > capacity) {
-    capacity = bytes + kAlignment;
-    buffer.reset(new char[capacity]());
+// Scratch memory of the calling thread. It is kept for the next call, as a fresh one would cost its page faults again,
+// unless it is large.
+class Scratch {
+ public:
+  explicit Scratch(size_t bytes) {
+    if (bytes + kAlignment <= capacity_) return;
+    buffer_.reset();
+    capacity_ = 0;  // should new throw, there is no buffer
+    buffer_.reset(new char[bytes + kAlignment]);
+    capacity_ = bytes + kAlignment;
   }
-  const auto address = reinterpret_cast<uintptr_t>(buffer.get());
-  return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  ~Scratch() {
+    if (capacity_ <= kKept) return;
+    buffer_.reset();
+    capacity_ = 0;
+  }
+  void* data() const {
+    const auto address = reinterpret_cast<uintptr_t>(buffer_.get());
+    return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  }
+
+ private:
+  static constexpr size_t kAlignment = 64, kKept = 32 << 20;
+  static thread_local std::unique_ptr<char[]> buffer_;
+  static thread_local size_t capacity_;
+};
+thread_local std::unique_ptr<char[]> Scratch::buffer_;
+thread_local size_t Scratch::capacity_ = 0;
+
+// A weight's gradient, in its memory format.
+Tensor empty_gradient(const Tensor& weight) {
+  return torch::stable::empty(sizes_of(weight), weight.scalar_type(), torch::headeronly::Layout::Strided,
+                              weight.device(), false,
+                              weight.stride(1) == 1 ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
 
 void set_directions(Direction (&to)[4], const Ints& directions) {
@@ -98,53 +136,56 @@ class ChainCall {
     for (int64_t s : stride) STD_TORCH_CHECK(s == 1 || s == 2, "stride is ", s, "; accepted are 1 and 2");
     params_.stride_h = static_cast<int32_t>(stride[0]), params_.stride_w = static_cast<int32_t>(stride[1]);
     set_directions(params_.direction, directions);
-    params_.x = view_of(x);
+    params_.x = input(x);
     for (const Link& link : links) add(link);
     STD_TORCH_CHECK(params_.stages > 0, "weight_row and weight_col are both None; accepted is at least one weight");
   }
 
   Tensor forward() {
     Tensor y = empty_like_format(x_, result_sizes());
-    params_.y = view_of(y);
+    params_.y = output(y);
     const Plan plan = make_plan(params_, false);
-    run(plan, [&](int64_t task, void* scratch) { kernels().forward(params_, plan, task, scratch); });
+    const Kernels& kernels = evenconv::kernels();
+    run(plan, [&](int64_t task, void* scratch) { kernels.forward(params_, plan, task, scratch); });
     return y;
   }
 
   // dx, the gradients of the weights and those of the biases, in the links' order; empty where not wanted or absent.
   std::vector<Tensor> backward(const Tensor& grad, const std::vector<bool>& wanted) {
     check_map(grad, "grad");
-    STD_TORCH_CHECK(shape_of(grad) == shape_of(result_sizes()), "grad has shape ", shape_of(grad), "; accepted is ",
-                    shape_of(result_sizes()));
-    STD_TORCH_CHECK(grad.scalar_type() == x_.scalar_type(), "grad has another dtype than x");
-    params_.y = view_of(grad);
+    STD_TORCH_CHECK(sizes_of(grad) == result_sizes(), "grad has shape ", shape_of(grad), "; accepted is ",
+                    text_of(result_sizes()));
+    STD_TORCH_CHECK(grad.scalar_type() == x_.scalar_type(), "grad has dtype ", name_of(grad), "; accepted is x's, ",
+                    name_of(x_));
+    const size_t count = links_.size();
+    STD_TORCH_CHECK(wanted.size() == 1 + 2 * count, "wanted has ", wanted.size(), " entries; accepted are ",
+                    1 + 2 * count);
+    params_.y = input(grad);
     std::vector<Tensor> gradients;
-    for (size_t i = 0; i < 1 + 2 * links_.size(); ++i) gradients.push_back(torch::stable::new_empty(x_, {0}));
-    STD_TORCH_CHECK(wanted.size() == gradients.size(), "wanted has ", wanted.size(), " entries; accepted are ",
-                    gradients.size());
+    while (gradients.size() < wanted.size()) gradients.push_back(torch::stable::new_empty(x_, {0}));
     if (wanted[0]) {
       gradients[0] = empty_like_format(x_, {params_.N, params_.C, params_.H, params_.W});
-      params_.dx = view_of(gradients[0]);
+      params_.dx = output(gradients[0]);
     }
-    const size_t count = links_.size();
     for (size_t i = 0, s = 0; i < count; ++i) {
       if (!links_[i].weight) continue;
       Stage& stage = params_.stage[s++];
       if (wanted[1 + i]) {
-        gradients[1 + i] = torch::stable::new_empty(*links_[i].weight, {params_.C, 1, stage.kh, stage.kw});
-        stage.grad_weight = gradients[1 + i].data_ptr();
+        gradients[1 + i] = empty_gradient(*links_[i].weight);
+        stage.grad_weight = gradients[1 + i].mutable_data_ptr();
       }
       if (wanted[1 + count + i] && links_[i].bias) {
         gradients[1 + count + i] = torch::stable::new_empty(*links_[i].bias, {params_.C});
-        stage.grad_bias = gradients[1 + count + i].data_ptr();
+        stage.grad_bias = gradients[1 + count + i].mutable_data_ptr();
       }
     }
 
     const Plan plan = make_plan(params_, true);
     std::vector<double> partials(plan.chunks * plan.bands * params_.C * plan.gradients);
-    run(plan, [&](int64_t task, void* scratch) { kernels().backward(params_, plan, task, scratch, partials.data()); });
+    const Kernels& kernels = evenconv::kernels();
+    run(plan, [&](int64_t task, void* scratch) { kernels.backward(params_, plan, task, scratch, partials.data()); });
     torch::stable::parallel_for(0, params_.C, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) kernels().reduce(params_, plan, c, partials.data());
+      for (int64_t c = begin; c < end; ++c) kernels.reduce(params_, plan, c, partials.data());
     });
     return gradients;
   }
@@ -155,18 +196,12 @@ class ChainCall {
             (params_.W + params_.stride_w - 1) / params_.stride_w};
   }
 
-  static std::string shape_of(const Ints& sizes) {
-    std::string text = "(";
-    for (size_t d = 0; d < sizes.size(); ++d) text += (d ? ", " : "") + std::to_string(sizes[d]);
-    return text + ")";
-  }
-  static std::string shape_of(const Tensor& t) { return evenconv::shape_of(t); }
-
   void add(Link link) {
     links_.push_back(link);
+    const std::string C = std::to_string(params_.C), name = link.name;
+    STD_TORCH_CHECK(link.weight || !link.bias, "bias of ", name, " is given without ", name, "; accepted is None");
     if (!link.weight) return;
     const Tensor& weight = *link.weight;
-    const std::string C = std::to_string(params_.C), name = link.name;
     STD_TORCH_CHECK(weight.is_cpu(), name, " is on another device than x");
     const char* form = link.kind == Link::even  ? ", 1, k, k) with k = 2 or 4"
                        : link.kind == Link::row ? ", 1, 1, K) with K odd, 1 to 31"
@@ -195,24 +230,25 @@ class ChainCall {
   void check_dtype(const Tensor& t, const std::string& name) {
     const Dtype dtype = dtype_of(t, name.c_str());
     const bool half = params_.dtype == Dtype::float16 || params_.dtype == Dtype::bfloat16;
-    STD_TORCH_CHECK(dtype == params_.dtype || (half && dtype == Dtype::float32), name,
-                    " has another dtype than x; accepted are x's and, beside a half-precision x, float32");
-    STD_TORCH_CHECK(kept_.empty() || dtype == params_.weight_dtype, name,
-                    " has another dtype than the other weights; accepted is one for all");
+    STD_TORCH_CHECK(dtype == params_.dtype || (half && dtype == Dtype::float32), name, " has dtype ", name_of(t),
+                    "; accepted are x's, ", name_of(x_), ", and, beside a half-precision x, Float");
+    const bool first = kept_.empty();
+    STD_TORCH_CHECK(first || dtype == params_.weight_dtype, name, " has dtype ", name_of(t),
+                    "; accepted is that of the other weights and biases");
     params_.weight_dtype = dtype;
   }
 
   const void* keep(const Tensor& t) {
     kept_.push_back(torch::stable::contiguous(t));
-    return kept_.back().data_ptr();
+    return kept_.back().const_data_ptr();
   }
 
   template <class F>
   void run(const Plan& plan, const F& f) {
     if (params_.N == 0) return;
     torch::stable::parallel_for(0, plan.tasks(), 1, [&](int64_t begin, int64_t end) {
-      void* scratch = thread_scratch(plan.scratch_bytes);
-      for (int64_t task = begin; task < end; ++task) f(task, scratch);
+      const Scratch scratch(plan.scratch_bytes);
+      for (int64_t task = begin; task < end; ++task) f(task, scratch.data());
     });
   }
 
@@ -222,15 +258,27 @@ class ChainCall {
   ChainParams params_{};
 };
 
+// What the schemas return: a tensor for each, not a list of them, which vmap could not batch.
+template <size_t... I>
+auto tuple_of(const std::vector<Tensor>& tensors, std::index_sequence<I...>) {
+  return std::make_tuple(tensors[I]...);
+}
+template <size_t N>
+auto to_tuple(const std::vector<Tensor>& tensors) {
+  return tuple_of(tensors, std::make_index_sequence<N>());
+}
+template <size_t N>
+using Gradients = decltype(to_tuple<N>({}));
+
 const Ints kNoDirections = {0, 0, 0, 0};
 
 Tensor even_depthwise_conv2d(Tensor x, Tensor weight, OptionalTensor bias, Ints stride, Ints directions) {
   return ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).forward();
 }
 
-std::vector<Tensor> even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, OptionalTensor bias,
-                                                   Ints stride, Ints directions, std::vector<bool> wanted) {
-  return ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).backward(grad, wanted);
+Gradients<3> even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, OptionalTensor bias, Ints stride,
+                                            Ints directions, std::vector<bool> wanted) {
+  return to_tuple<3>(ChainCall(x, {{"weight", weight, bias, Link::even}}, stride, directions).backward(grad, wanted));
 }
 
 Chain separable(OptionalTensor row, OptionalTensor column, OptionalTensor bias_row, OptionalTensor bias_column) {
@@ -242,11 +290,11 @@ Tensor separable_depthwise_conv2d(Tensor x, OptionalTensor row, OptionalTensor c
   return ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).forward();
 }
 
-std::vector<Tensor> separable_depthwise_conv2d_backward(Tensor grad, Tensor x, OptionalTensor row,
-                                                        OptionalTensor column, OptionalTensor bias_row,
-                                                        OptionalTensor bias_column, Ints stride,
-                                                        std::vector<bool> wanted) {
-  return ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).backward(grad, wanted);
+Gradients<5> separable_depthwise_conv2d_backward(Tensor grad, Tensor x, OptionalTensor row, OptionalTensor column,
+                                                 OptionalTensor bias_row, OptionalTensor bias_column, Ints stride,
+                                                 std::vector<bool> wanted) {
+  return to_tuple<5>(
+      ChainCall(x, separable(row, column, bias_row, bias_column), stride, kNoDirections).backward(grad, wanted));
 }
 
 Chain xsep(Tensor even, Tensor row, Tensor column, OptionalTensor bias_even, OptionalTensor bias_row,
@@ -261,21 +309,22 @@ Tensor xsep_conv2d(Tensor x, Tensor even, Tensor row, Tensor column, OptionalTen
   return ChainCall(x, xsep(even, row, column, bias_even, bias_row, bias_column), stride, directions).forward();
 }
 
-std::vector<Tensor> xsep_conv2d_backward(Tensor grad, Tensor x, Tensor even, Tensor row, Tensor column,
-                                         OptionalTensor bias_even, OptionalTensor bias_row, OptionalTensor bias_column,
-                                         Ints stride, Ints directions, std::vector<bool> wanted) {
-  return ChainCall(x, xsep(even, row, column, bias_even, bias_row, bias_column), stride, directions)
-      .backward(grad, wanted);
+Gradients<7> xsep_conv2d_backward(Tensor grad, Tensor x, Tensor even, Tensor row, Tensor column,
+                                  OptionalTensor bias_even, OptionalTensor bias_row, OptionalTensor bias_column,
+                                  Ints stride, Ints directions, std::vector<bool> wanted) {
+  return to_tuple<7>(ChainCall(x, xsep(even, row, column, bias_even, bias_row, bias_column), stride, directions)
+                         .backward(grad, wanted));
 }
 
-PadParams pad_params(const Tensor& plain, const Tensor& padded, int64_t kernel_size, const Ints& directions) {
+PadParams pad_params(const Tensor& plain, View plain_view, View padded_view, int64_t kernel_size,
+                     const Ints& directions) {
   PadParams params{};
   params.N = plain.size(0), params.C = plain.size(1), params.H = plain.size(2), params.W = plain.size(3);
   params.kernel_size = static_cast<int32_t>(kernel_size);
   params.element_size = static_cast<int32_t>(plain.element_size());
   set_directions(params.direction, directions);
-  params.plain = view_of(plain);
-  params.padded = view_of(padded);
+  params.plain = plain_view;
+  params.padded = padded_view;
   return params;
 }
 
@@ -289,7 +338,7 @@ Tensor symmetric_pad2d(Tensor x, int64_t kernel_size, Ints directions) {
   check_pad(x, "x", kernel_size);
   const int64_t added = kernel_size - 1;
   Tensor y = empty_like_format(x, {x.size(0), x.size(1), x.size(2) + added, x.size(3) + added});
-  const PadParams params = pad_params(x, y, kernel_size, directions);
+  const PadParams params = pad_params(x, input(x), output(y), kernel_size, directions);
   torch::stable::parallel_for(0, pad_tasks(params), 16, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) pad(params, task);
   });
@@ -301,7 +350,7 @@ Tensor symmetric_pad2d_backward(Tensor grad, int64_t kernel_size, Ints direction
   const int64_t H = grad.size(2) - kernel_size + 1, W = grad.size(3) - kernel_size + 1;
   STD_TORCH_CHECK(H > 0 && W > 0, "grad has shape ", shape_of(grad), "; accepted are H and W of at least kernel_size");
   Tensor dx = empty_like_format(grad, {grad.size(0), grad.size(1), H, W});
-  const PadParams params = pad_params(dx, grad, kernel_size, directions);
+  const PadParams params = pad_params(dx, output(dx), input(grad), kernel_size, directions);
   torch::stable::parallel_for(0, crop_tasks(params), 16, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) crop(params, task);
   });
@@ -319,20 +368,20 @@ STABLE_TORCH_LIBRARY(evenconv_cuda, m) {
   m.def("even_depthwise_conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[4] directions) -> Tensor");
   m.def(
       "even_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int[2] stride, "
-      "int[4] directions, bool[3] wanted) -> Tensor[]");
+      "int[4] directions, bool[3] wanted) -> (Tensor, Tensor, Tensor)");
   m.def(
       "separable_depthwise_conv2d(Tensor x, Tensor? weight_row, Tensor? weight_col, Tensor? bias_row, "
       "Tensor? bias_col, int[2] stride) -> Tensor");
   m.def(
       "separable_depthwise_conv2d_backward(Tensor grad, Tensor x, Tensor? weight_row, Tensor? weight_col, "
-      "Tensor? bias_row, Tensor? bias_col, int[2] stride, bool[5] wanted) -> Tensor[]");
+      "Tensor? bias_row, Tensor? bias_col, int[2] stride, bool[5] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "xsep_conv2d(Tensor x, Tensor weight_even, Tensor weight_row, Tensor weight_col, Tensor? bias_even, "
       "Tensor? bias_row, Tensor? bias_col, int[2] stride, int[4] directions) -> Tensor");
   m.def(
       "xsep_conv2d_backward(Tensor grad, Tensor x, Tensor weight_even, Tensor weight_row, Tensor weight_col, "
       "Tensor? bias_even, Tensor? bias_row, Tensor? bias_col, int[2] stride, int[4] directions, bool[7] wanted) "
-      "-> Tensor[]");
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CPU, m) {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -9,28 +12,28 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 MAX_KERNEL = 31
 
 
-def pair(name: str, value, accepted: tuple[int, ...]) -> tuple[int, int]:
-    """An int or a pair of them as a pair, each of which must be one of ``accepted``."""
-    both = (value, value) if isinstance(value, int) else value
-    if (
-        not isinstance(both, (tuple, list))
-        or len(both) != 2
-        or any(isinstance(one, bool) or one not in accepted for one in both)
-    ):
-        raise ValueError(f"{name} is {value!r}; accepted are {' and '.join(map(str, accepted))}, or a pair of them")
-    return tuple(both)
+def stride_pair(stride: int | Sequence[int]) -> tuple[int, int]:
+    """An int or a pair of them as a pair."""
+    both = stride if isinstance(stride, Sequence) else (stride, stride)
+    if len(both) != 2 or not all(_integer(one) and one in (1, 2) for one in both):
+        raise ValueError(f"stride is {stride!r}; accepted are 1 and 2, or a pair of them")
+    return int(both[0]), int(both[1])
 
 
-def even_kernel(name: str, value: int) -> int:
-    if isinstance(value, bool) or value not in (2, 4):
-        raise ValueError(f"{name} is {value!r}; accepted are 2 and 4")
-    return value
+def even_kernel(size: int) -> int:
+    if not _integer(size) or size not in (2, 4):
+        raise ValueError(f"kernel_size is {size!r}; accepted are 2 and 4")
+    return int(size)
 
 
-def odd_kernel(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value % 2 == 0 or not 1 <= value <= MAX_KERNEL:
-        raise ValueError(f"{name} is {value!r}; accepted are odd numbers from 1 to {MAX_KERNEL}")
-    return value
+def odd_kernel(size: int) -> int:
+    if not _integer(size) or size % 2 == 0 or not 1 <= size <= MAX_KERNEL:
+        raise ValueError(f"kernel_size is {size!r}; accepted are odd numbers from 1 to {MAX_KERNEL}")
+    return int(size)
+
+
+def _integer(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def feature_map(x: Tensor) -> None:
@@ -41,15 +44,13 @@ def feature_map(x: Tensor) -> None:
         raise ValueError(f"x has shape {tuple(x.shape)}; accepted are C, H and W of at least 1")
 
 
-def even_weight(name: str, weight: Tensor, x: Tensor, leading: str) -> None:
-    """``leading`` is the shape before the kernel, as text: ``(C, 1`` for depthwise, ``(O, C`` for dense."""
+def even_weight(name: str, weight: Tensor, x: Tensor, depthwise: bool) -> None:
     _floating(name, weight)
-    channels = weight.dim() == 4 and (weight.shape[0], weight.shape[1])
-    fits = channels == (x.shape[1], 1) if leading == "(C, 1" else channels and channels[1] == x.shape[1]
-    if not fits or weight.shape[2] != weight.shape[3] or weight.shape[2] not in (2, 4):
-        raise ValueError(
-            f"{name} has shape {tuple(weight.shape)}; accepted is {leading}, k, k) with C = {x.shape[1]} and k = 2 or 4"
-        )
+    shape, C = tuple(weight.shape), x.shape[1]
+    fits = len(shape) == 4 and (shape[:2] == (C, 1) if depthwise else shape[1] == C)
+    if not fits or shape[2] != shape[3] or shape[2] not in (2, 4):
+        form = "(C, 1, k, k)" if depthwise else "(O, C, k, k)"
+        raise ValueError(f"{name} has shape {shape}; accepted is {form} with C = {C} and k = 2 or 4")
     _beside("weight", name, weight, x)
 
 
@@ -95,10 +96,11 @@ def _beside(kind: str, name: str, tensor: Tensor, x: Tensor) -> None:
     if tensor.device != x.device:
         raise ValueError(f"{name} is on {tensor.device}, x on {x.device}; accepted is one device")
     half = x.dtype in (torch.float16, torch.bfloat16)
-    if tensor.dtype != x.dtype and not (half and tensor.dtype == torch.float32) and not _autocast(x):
+    cast = _autocast(x) and torch.float64 not in (x.dtype, tensor.dtype)
+    if tensor.dtype != x.dtype and not (half and tensor.dtype == torch.float32) and not cast:
         also = " or torch.float32" if half else ""
         raise TypeError(f"{name} has dtype {tensor.dtype}; accepted for this {kind} is {x.dtype}, x's{also}")
 
 
 def _autocast(tensor: Tensor) -> bool:
-    return torch.is_autocast_enabled(tensor.device.type)
+    return tensor.device.type != "meta" and torch.is_autocast_enabled(tensor.device.type)

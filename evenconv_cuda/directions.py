@@ -19,15 +19,20 @@ Directions = str | Sequence[str]
 
 def as_directions(directions: Directions) -> tuple[str, str, str, str]:
     """One direction per channel group, from one for all or a sequence of four."""
-    groups = (directions,) * 4 if isinstance(directions, str) else tuple(directions)
-    if len(groups) != 4 or any(group not in NAMES for group in groups):
+    groups = (directions,) * 4 if isinstance(directions, str) else directions
+    if not isinstance(groups, Sequence) or len(groups) != 4 or any(group not in NAMES for group in groups):
         raise ValueError(f"directions is {directions!r}; accepted are one of {NAMES} or a sequence of four of them")
-    return groups
+    return tuple(groups)
 
 
 def numbers(directions: Directions) -> list[int]:
     """The directions as the dispatcher's operators take them."""
     return [NAMES.index(group) for group in as_directions(directions)]
+
+
+def names(numbers: Sequence[int]) -> tuple[str, ...]:
+    """The directions from what the dispatcher's operators take."""
+    return tuple(NAMES[number] for number in numbers)
 
 
 def padding(kernel_size: int, direction: str) -> tuple[int, int, int, int]:
@@ -43,5 +48,5 @@ def padding(kernel_size: int, direction: str) -> tuple[int, int, int, int]:
 
 def group_sizes(channels: int) -> list[int]:
     """Channels of the four groups: the first ``channels % 4`` groups are one larger."""
-    quotient, rest = divmod(channels, 4)
+    quotient, rest = channels // 4, channels % 4  # torch.compile has no divmod() of a symbolic size
     return [quotient + 1] * rest + [quotient] * (4 - rest)

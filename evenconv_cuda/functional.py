@@ -5,7 +5,7 @@ Common to all:
 - ``x`` is ``(N, C, H, W)``, contiguous, channels_last or any strides; the result keeps its memory format. ``N`` may be
   0; ``C``, ``H``, ``W`` are at least 1.
 - dtypes are float32, float64, float16 and bfloat16. Sums of the half types are taken in float32, and their weights may
-  be float32 too. Under autocast ``x`` is cast to the autocast dtype.
+  be float32 too. Under autocast the convolutions cast ``x`` to the autocast dtype.
 - ``stride`` is 1 or 2, or a pair (rows, columns); the result has ``ceil(H / stride)`` rows.
 - ``directions`` is ``"BR"``, ``"TL"``, ``"BL"`` or ``"TR"`` for all channels, or four of them for the four channel
   groups (sizes ``q + 1`` for the first ``C % 4`` groups, else ``q = C // 4``): the corner that an even kernel's zeros
@@ -15,7 +15,8 @@ Common to all:
 On a device that the binary has no kernels for, the functions run as :mod:`evenconv_cuda.reference` does.
 
 Every function is twice differentiable and works under ``torch.compile``, ``torch.export``, ``torch.func`` and autocast.
-The gradients of weights are bitwise reproducible.
+Weight gradients of the depthwise functions have the same bits for any number of threads; :func:`even_conv2d`'s, which
+are PyTorch's, for a given number.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
     Source: Wu et al., "Convolution with even-sized kernels and symmetric padding", NeurIPS 2019, section 3.2.
     """
     checks.feature_map(x)
-    checks.even_kernel("kernel_size", kernel_size)
+    kernel_size = checks.even_kernel(kernel_size)
     if not ops.fused(x):
         return reference.symmetric_pad2d(x, kernel_size, directions)
     return ops.symmetric_pad2d(x, kernel_size, numbers(directions))
@@ -86,10 +87,10 @@ def even_depthwise_conv2d(
     Source: arXiv 1903.08385, section 3.2, applied depthwise as in arXiv 2002.12046.
     """
     checks.feature_map(x)
-    checks.even_weight("weight", weight, x, "(C, 1")
+    checks.even_weight("weight", weight, x, depthwise=True)
     checks.bias_of("bias", bias, x.shape[1], x)
     checks.one_dtype(weight=weight, bias=bias)
-    stride = checks.pair("stride", stride, (1, 2))
+    stride = checks.stride_pair(stride)
     if not ops.fused(x):
         return reference.even_depthwise_conv2d(x, weight, bias, stride, directions)
     return ops.even_depthwise_conv2d(x, weight, bias, stride, numbers(directions))
@@ -119,10 +120,10 @@ def even_conv2d(
     Source: arXiv 1903.08385, section 3.2.
     """
     checks.feature_map(x)
-    checks.even_weight("weight", weight, x, "(O, C")
+    checks.even_weight("weight", weight, x, depthwise=False)
     checks.bias_of("bias", bias, weight.shape[0], x)
     checks.one_dtype(weight=weight, bias=bias)
-    stride = checks.pair("stride", stride, (1, 2))
+    stride = checks.stride_pair(stride)
     if not ops.fused(x):
         return reference.even_conv2d(x, weight, bias, stride, directions)
     padded = ops.symmetric_pad2d(x, weight.shape[-1], numbers(directions))
@@ -165,7 +166,7 @@ def separable_depthwise_conv2d(
         elif bias is not None:
             raise ValueError(f"bias_{band} is given without weight_{band}; accepted is None")
     checks.one_dtype(weight_row=weight_row, weight_col=weight_col, bias_row=bias_row, bias_col=bias_col)
-    stride = checks.pair("stride", stride, (1, 2))
+    stride = checks.stride_pair(stride)
     if not ops.fused(x):
         return reference.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
     return ops.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
@@ -204,7 +205,7 @@ def xsep_conv2d(
     Source: Chen et al., "XSepConv: Extremely Separated Convolution", arXiv 2002.12046, section 3.
     """
     checks.feature_map(x)
-    checks.even_weight("weight_even", weight_even, x, "(C, 1")
+    checks.even_weight("weight_even", weight_even, x, depthwise=True)
     checks.band_weight("weight_row", weight_row, x, 3)
     checks.band_weight("weight_col", weight_col, x, 2)
     for name, bias in (("bias_even", bias_even), ("bias_row", bias_row), ("bias_col", bias_col)):
@@ -217,7 +218,7 @@ def xsep_conv2d(
         bias_row=bias_row,
         bias_col=bias_col,
     )
-    stride = checks.pair("stride", stride, (1, 2))
+    stride = checks.stride_pair(stride)
     tensors = (x, weight_even, weight_row, weight_col, bias_even, bias_row, bias_col)
     if not ops.fused(x):
         return reference.xsep_conv2d(*tensors, stride, directions)

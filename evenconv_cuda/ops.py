@@ -15,11 +15,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
 
 from . import reference
 from .backend import current_backend
-from .directions import NAMES
+from .directions import names
 from .extension import load_extension
 
 KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if load_extension().build_info()["cuda"] else set())
@@ -38,19 +37,28 @@ def fused(x: Tensor) -> bool:
     return current_backend() == "fused" and x.device.type in KERNEL_DEVICES
 
 
-def _differentiate(operator, function: type[torch.autograd.Function]) -> None:
-    """Make ``operator`` itself differentiable by ``function``, whose forward is ``_below_autograd`` of it."""
+def _differentiate(operator, function: type[torch.autograd.Function], plain: Callable) -> None:
+    """Make ``operator`` itself differentiable by ``function``, whose forward is ``_below_autograd`` of it.
+
+    Forward-mode derivatives and the gradients of torch.func, which nest, are those of ``plain``, its PyTorch form.
+    """
 
     def autograd(keyset, *args):
-        if torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
-            if not torch._C._are_functorch_transforms_active():
-                return function.apply(keyset, *args)
-            # Here a torch.func transform has unwrapped the arguments to one level, where apply() would ask it again.
-            with enable_single_level_autograd_function():
-                return super(torch.autograd.Function, function).apply(keyset, *args)
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if _has_tangent(tensors) or (differentiated and torch._C._are_functorch_transforms_active()):
+            return plain(*args)
+        if differentiated:
+            return function.apply(keyset, *args)
         return _below_autograd(operator, keyset, args)
 
     _library.impl(operator._opname, autograd, "Autograd", with_keyset=True)
+
+
+def _has_tangent(tensors: list[Tensor]) -> bool:
+    if not torch._C._is_fwd_grad_enabled():
+        return False
+    return any(torch._VF._unpack_dual(tensor, level=0).tangent is not None for tensor in tensors)
 
 
 def _below_autograd(operator, keyset, args) -> Tensor:
@@ -74,7 +82,7 @@ def _pad_gradient(operator, transpose) -> type[torch.autograd.Function]:
     return PadGradient
 
 
-def _depthwise_gradient(operator, backward_operator, reference_function, tensors) -> type[torch.autograd.Function]:
+def _depthwise_gradient(operator, backward_operator, plain, tensors) -> type[torch.autograd.Function]:
     """The first ``tensors`` arguments, x, weights and biases, are saved and have gradients."""
 
     class DepthwiseGradient(torch.autograd.Function):
@@ -88,7 +96,7 @@ def _depthwise_gradient(operator, backward_operator, reference_function, tensors
         def backward(ctx, grad):
             saved, wanted = ctx.saved_tensors, ctx.needs_input_grad[1 : 1 + tensors]
             if torch.is_grad_enabled():
-                gradients = _reference_gradients(reference_function, saved, ctx.options, grad, wanted)
+                gradients = _reference_gradients(plain, saved, ctx.options, grad, wanted)
             else:
                 gradients = backward_operator(grad, *saved, *ctx.options, wanted)
             return None, *(g if want else None for g, want in zip(gradients, wanted)), *(None for _ in ctx.options)
@@ -96,30 +104,28 @@ def _depthwise_gradient(operator, backward_operator, reference_function, tensors
     return DepthwiseGradient
 
 
-def _reference_gradients(function, tensors, options, grad, wanted) -> list[Tensor | None]:
+def _reference_gradients(plain, tensors, options, grad, wanted) -> list[Tensor | None]:
     """Gradients that carry a graph for the next derivative: those of the plain PyTorch form."""
-    stride, *directions = options
-    names = [[NAMES[number] for number in group] for group in directions]
+    # Views: a path from one argument to another, or a tensor given twice, is for the outer graph alone to count.
+    tensors = [tensor.view_as(tensor) if want else tensor for tensor, want in zip(tensors, wanted)]
     inputs = [tensor for tensor, want in zip(tensors, wanted) if want]
     with torch.autocast(grad.device.type, enabled=False):
-        found = iter(torch.autograd.grad(function(*tensors, stride, *names), inputs, grad, create_graph=True))
+        found = iter(torch.autograd.grad(plain(*tensors, *options), inputs, grad, create_graph=True))
     return [next(found) if want else None for want in wanted]
 
 
-def _vmap(operator, returns_list: bool) -> None:
+def _vmap(operator) -> None:
     """Fold the batch into N where x alone is batched; else call for each element."""
 
     def vmap(info, in_dims, *args):
         batched = [isinstance(arg, Tensor) and dim is not None for arg, dim in zip(args, in_dims)]
-        if batched[0] and sum(batched) == 1 and not returns_list:
+        if batched[0] and sum(batched) == 1:
             x = args[0].movedim(in_dims[0], 0)
             return operator(x.flatten(0, 1), *args[1:]).unflatten(0, x.shape[:2]), 0
         results = [
             operator(*(arg.select(dim, n) if batch else arg for arg, dim, batch in zip(args, in_dims, batched)))
             for n in range(info.batch_size)
         ]
-        if returns_list:
-            return [torch.stack(column) for column in zip(*results)], [0] * len(results[0])
         return torch.stack(results), 0
 
     torch.library.register_vmap(operator, vmap, lib=_library)
@@ -150,9 +156,20 @@ def _empty(x: Tensor, *sizes: int) -> Tensor:
     return torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=memory_format)
 
 
+def _empty_gradient(parameter: Tensor) -> Tensor:
+    """A gradient in its parameter's memory format, as ``empty_gradient`` in csrc/ops.cpp makes it."""
+    channels_last = parameter.dim() == 4 and parameter.stride(1) == 1
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device, memory_format=memory_format)
+
+
 def _fake_depthwise(operator, backward_operator, tensors: int) -> None:
     @torch.library.register_fake(operator, lib=_library)
     def forward(x, *rest):
+        devices = {parameter.device for parameter in rest[: tensors - 1] if parameter is not None}
+        if devices != {x.device}:
+            given = ", ".join(sorted(map(str, devices)))
+            raise RuntimeError(f"weights on {given}, x on {x.device}; accepted is one device")
         stride_h, stride_w = rest[tensors - 1]
         N, C, H, W = x.shape
         return _empty(x, N, C, (H + stride_h - 1) // stride_h, (W + stride_w - 1) // stride_w)
@@ -161,10 +178,10 @@ def _fake_depthwise(operator, backward_operator, tensors: int) -> None:
     def backward(grad, x, *rest):
         parameters, wanted = rest[: tensors - 1], rest[-1]
         given = [want and parameter is not None for want, parameter in zip(wanted[1:], parameters)]
-        return [
+        return (
             _empty(x, *x.shape) if wanted[0] else x.new_empty(0),
-            *(parameter.new_empty(parameter.shape) if g else x.new_empty(0) for g, parameter in zip(given, parameters)),
-        ]
+            *(_empty_gradient(parameter) if g else x.new_empty(0) for g, parameter in zip(given, parameters)),
+        )
 
 
 def _fake_pad(operator, sign: int) -> None:
@@ -175,21 +192,28 @@ def _fake_pad(operator, sign: int) -> None:
 
 
 def _complete_depthwise(operator, backward_operator, reference_function: Callable, tensors: int) -> None:
-    _differentiate(operator, _depthwise_gradient(operator, backward_operator, reference_function, tensors))
+    def plain(*args):
+        stride, *directions = args[tensors:]
+        return reference_function(*args[:tensors], stride, *map(names, directions))
+
+    _differentiate(operator, _depthwise_gradient(operator, backward_operator, plain, tensors), plain)
     _fake_depthwise(operator, backward_operator, tensors)
     _autocast(operator, tensors)
-    _vmap(operator, returns_list=False)
-    _vmap(backward_operator, returns_list=True)
+    _vmap(operator)
 
 
-def _complete_pad(operator, transpose, sign: int) -> None:
-    _differentiate(operator, _pad_gradient(operator, transpose))
+def _complete_pad(operator, transpose, reference_function: Callable, sign: int) -> None:
+    def plain(x, kernel_size, directions):
+        return reference_function(x, kernel_size, names(directions))
+
+    _differentiate(operator, _pad_gradient(operator, transpose), plain)
     _fake_pad(operator, sign)
-    _vmap(operator, returns_list=False)
+    _vmap(operator)
 
 
-_complete_pad(symmetric_pad2d, _ops.symmetric_pad2d_backward.default, 1)
-_complete_pad(_ops.symmetric_pad2d_backward.default, symmetric_pad2d, -1)
+_symmetric_crop2d = _ops.symmetric_pad2d_backward.default
+_complete_pad(symmetric_pad2d, _symmetric_crop2d, reference.symmetric_pad2d, 1)
+_complete_pad(_symmetric_crop2d, symmetric_pad2d, reference.symmetric_crop2d, -1)
 _complete_depthwise(
     even_depthwise_conv2d, _ops.even_depthwise_conv2d_backward.default, reference.even_depthwise_conv2d, 3
 )

@@ -22,6 +22,16 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
     return torch.cat(padded, dim=1)
 
 
+def symmetric_crop2d(x: Tensor, kernel_size: int, directions: Directions = SYMMETRIC) -> Tensor:
+    """The inverse and the transpose of :func:`symmetric_pad2d`."""
+    height, width = x.shape[2] - kernel_size + 1, x.shape[3] - kernel_size + 1
+    cropped = []
+    for group, direction in zip(x.split(group_sizes(x.shape[1]), dim=1), as_directions(directions)):
+        top, _, left, _ = padding(kernel_size, direction)
+        cropped.append(group[:, :, top : top + height, left : left + width])
+    return torch.cat(cropped, dim=1)
+
+
 def even_conv2d(x, weight, bias=None, stride=1, directions=SYMMETRIC) -> Tensor:
     padded = symmetric_pad2d(x, weight.shape[-1], directions)
     return F.conv2d(padded, weight.to(x.dtype), _cast(bias, x), stride)

@@ -20,6 +20,22 @@ FUNCTIONS = [
     (lambda: xsep(x=x.int()), TypeError, r"x has dtype torch.int32; accepted are torch.float32"),
     (lambda: xsep(x=x.to(torch.complex64)), TypeError, r"x has dtype torch.complex64"),
     (lambda: xsep(x=x[..., :0]), ValueError, r"x has shape \(2, 6, 5, 0\); accepted are C, H and W of at least 1"),
+    (lambda: xsep(x=x[:, :0]), ValueError, r"x has shape \(2, 0, 5, 5\); accepted are C, H and W of at least 1"),
+    (lambda: xsep(x=x.double()), TypeError, r"weight_even has dtype torch.float32; accepted .* is torch.float64"),
+    (lambda: xsep(x=x.to("meta")), ValueError, r"weight_even is on cpu, x on meta; accepted is one device"),
+    (lambda: xsep(stride=True), ValueError, r"stride is True"),
+    (lambda: xsep(stride=(1.0, 2.0)), ValueError, r"stride is \(1.0, 2.0\); accepted are 1 and 2"),
+    (lambda: xsep(directions=None), ValueError, r"directions is None; accepted"),
+    (lambda: xsep(directions={"BR", "TL", "BL", "TR"}), ValueError, r"directions is {.*}; accepted"),
+    (lambda: EF.symmetric_pad2d(x, 2.0), ValueError, r"kernel_size is 2.0; accepted are 2 and 4"),
+    (lambda: xsep(x=x.half(), bias_col=torch.randn(6).half()), TypeError, r"several dtypes .*bias_col torch.float16"),
+    (
+        lambda: EF.even_depthwise_conv2d(x.half(), even, torch.randn(6).half()),
+        TypeError,
+        r"several dtypes \(weight torch.float32, bias torch.float16\)",
+    ),
+    (lambda: EF.even_conv2d(x.half(), x[:, :, :2, :2], torch.randn(2).half()), TypeError, r"several dtypes"),
+    (lambda: EF.separable_depthwise_conv2d(x.half(), row, col.half()), TypeError, r"several dtypes"),
     (lambda: xsep(x=x.numpy()), TypeError, r"x is a ndarray; accepted is a torch.Tensor"),
     (lambda: xsep(weight_even=even[:5]), ValueError, r"weight_even has shape \(5, 1, 2, 2\); accepted is .* C = 6"),
     (lambda: xsep(weight_even=torch.randn(6, 1, 3, 3)), ValueError, r"weight_even has shape .* k = 2 or 4"),
@@ -95,6 +111,12 @@ def test_layers(build, message):
 
 
 ops = torch.ops.evenconv_cuda
+
+
+def chain(x=x, even=even, row=row, stride=(1, 1), directions=(0, 0, 0, 0)):
+    return ops.xsep_conv2d(x, even, row, col, None, None, None, stride, directions)
+
+
 DISPATCHER = [
     (lambda: ops.xsep_conv2d(x[0], even, row, col, None, None, None, [1, 1], [0] * 4), r"x has shape \(6, 5, 5\)"),
     (lambda: ops.xsep_conv2d(x.int(), even, row, col, None, None, None, [1, 1], [0] * 4), r"x has dtype Int"),
@@ -102,7 +124,7 @@ DISPATCHER = [
     (lambda: ops.xsep_conv2d(x, even, col, row, None, None, None, [1, 1], [0] * 4), r"weight_row has shape"),
     (
         lambda: ops.xsep_conv2d(x, even.double(), row, col, None, None, None, [1, 1], [0] * 4),
-        r"weight_even has another",
+        r"weight_even has dtype Double; accepted",
     ),
     (lambda: ops.xsep_conv2d(x, even, row, col, even, None, None, [1, 1], [0] * 4), r"bias of weight_even has shape"),
     (lambda: ops.xsep_conv2d(x, even, row, col, None, None, None, [1, 3], [0] * 4), r"stride is 3"),
@@ -116,7 +138,23 @@ DISPATCHER = [
     ),
     (
         lambda: ops.even_depthwise_conv2d_backward(x.double(), x, even, None, [1, 1], [0] * 4, [True] * 3),
-        r"grad has another dtype",
+        r"grad has dtype Double; accepted is x's, Float",
+    ),
+    (lambda: chain(x=x[:, :0]), r"x has shape \(2, 0, 5, 5\); accepted are C, H and W of at least 1"),
+    (lambda: chain(x=x.to("meta")), r"weights on cpu, x on meta; accepted is one device"),
+    (lambda: chain(row=row.to("meta")), r"weights on cpu, meta, x on cpu; accepted is one device"),
+    (lambda: chain(row=torch.randn(6, 1, 1, 4)), r"weight_row has shape \(6, 1, 1, 4\); accepted is .* K odd, 1 to 31"),
+    (lambda: chain(row=torch.randn(6, 1, 1, 33)), r"weight_row has shape \(6, 1, 1, 33\)"),
+    (lambda: chain(x=x.half(), row=row.half()), r"weight_row has dtype Half; accepted is that of the other weights"),
+    (lambda: chain(stride=[1]), r"stride has 1 entries; accepted are 2"),
+    (lambda: chain(directions=[0] * 3), r"directions has 3 entries; accepted are 4"),
+    (
+        lambda: ops.separable_depthwise_conv2d(x, row, None, None, torch.randn(6), [1, 1]),
+        r"bias of weight_col is given without weight_col",
+    ),
+    (
+        lambda: ops.even_depthwise_conv2d_backward(x, x, even, None, [1, 1], [0] * 4, [True] * 2),
+        r"wanted has 2 entries; accepted are 3|Expected a value of type",
     ),
 ]
 

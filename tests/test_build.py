@@ -34,6 +34,30 @@ def test_build_info():
     assert info["compiler"]
 
 
+def test_a_call_that_runs_out_of_memory_leaves_the_next_one_sound():
+    """Scratch memory that could not be had must not be counted as there."""
+    code = """
+import resource, torch
+from evenconv_cuda import functional
+torch.set_num_threads(1)
+def run(W):
+    x = torch.ones(1, 16, 1, W)
+    band = torch.ones(16, 1, 1, 31)
+    return functional.xsep_conv2d(x, torch.ones(16, 1, 2, 2), band, band.transpose(2, 3))
+run(10)
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+try:
+    run(400000)
+except RuntimeError as error:
+    print('refused')
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(run(3000).sum().item() > 0)
+"""
+    result = python(code)
+    assert result.stdout.split() == ["refused", "True"], result.stdout + result.stderr
+
+
 def test_setup_accepts_this_environment():
     result = setup_py("__file__ = 'setup.py'")
     assert result.returncode == 0, result.stderr

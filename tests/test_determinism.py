@@ -28,6 +28,13 @@ def test_same_bits(operator, layout, shape, threads):
             assert torch.equal(value, again[name]), f"{name} with {count} threads"
 
 
+def test_dense_at_a_given_number_of_threads():
+    case = Case("even_conv2d", shape=(5, 3, 61, 47))
+    tensors = case.inputs()
+    first, again = (outputs(case, functional, tensors) for _ in range(2))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
 def test_concurrent_calls():
     """Several Python threads at once: scratch memory is each thread's own."""
     from concurrent.futures import ThreadPoolExecutor

@@ -46,6 +46,86 @@ def test_gradcheck_and_gradgradcheck(operator, stride):
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
+def tied(shared):
+    """Calls whose arguments depend on each other, as a scalar function of one tensor."""
+    band = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(3, 1, 1, 3) * shared.mean()
+    even = shared[0, :, :2, :2].unsqueeze(1)
+    calls = {
+        "a weight is the other's transpose": lambda: functional.xsep_conv2d(shared, even, band, band.transpose(2, 3)),
+        "a bias is given twice": lambda: functional.separable_depthwise_conv2d(
+            shared, band, band.transpose(2, 3), shared.mean((0, 2, 3)), shared.mean((0, 2, 3))
+        ),
+        "weights are made of x": lambda: functional.even_depthwise_conv2d(shared, even, even[:, 0, 0, 0]),
+        "a layer is applied twice": lambda: functional.xsep_conv2d(
+            functional.xsep_conv2d(shared, even, band, band.transpose(2, 3)), even, band, band.transpose(2, 3)
+        ),
+    }
+    return {name: call().square().sum() for name, call in calls.items()}
+
+
+def test_double_backward_of_arguments_that_depend_on_each_other():
+    """gradcheck's leaves are independent; here paths between arguments must be counted once."""
+    shared = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    with use_backend("reference"):
+        expected = tied(shared)
+    for name, loss in tied(shared).items():
+        first = [torch.autograd.grad(value, shared, create_graph=True)[0] for value in (loss, expected[name])]
+        torch.testing.assert_close(*first, msg=f"gradient where {name}")
+        second = [torch.autograd.grad(g.square().sum(), shared, retain_graph=True)[0] for g in first]
+        torch.testing.assert_close(*second, msg=f"penalty's gradient where {name}")
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    "transform", ["grad of grad", "jvp", "jacfwd", "jacrev", "vjp", "hessian", "vmap of vjp", "forward-mode"]
+)
+def test_torch_func(operator, transform):
+    """Every transform against the reference."""
+    func = torch.func
+    case = small(operator)
+    tensors = {n: None if t is None else t.detach() for n, t in case.inputs().items()}
+    x = tensors["x"]
+
+    def f(x):
+        return case.run(functional, tensors | {"x": x}).pow(3)
+
+    def scalar(x):
+        return f(x).sum()
+
+    def forward_mode(x):
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, x.cos())
+            return torch.autograd.forward_ad.unpack_dual(f(dual)).tangent
+
+    transforms = {
+        "grad of grad": func.grad(lambda x: func.grad(scalar)(x).square().sum()),
+        "jvp": lambda x: func.jvp(f, (x,), (x.cos(),))[1],
+        "jacfwd": func.jacfwd(lambda x: f(x).mean((2, 3))),
+        "jacrev": func.jacrev(lambda x: f(x).mean((2, 3))),
+        "vjp": lambda x: func.vjp(f, x)[1](f(x).cos())[0],
+        "hessian": func.hessian(lambda v: scalar(x * v.reshape(1, 3, 1, 1))),
+        "vmap of vjp": lambda x: torch.vmap(lambda v: func.vjp(f, x)[1](v)[0])(torch.stack([f(x), f(x).sin()])),
+        "forward-mode": forward_mode,
+    }
+    value = transforms[transform](torch.ones(3, dtype=x.dtype) if transform == "hessian" else x)
+    with use_backend("reference"):
+        expected = transforms[transform](torch.ones(3, dtype=x.dtype) if transform == "hessian" else x)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+def test_batched_gradients(operator):
+    case = small(operator)
+    tensors = case.inputs()
+    y, leaves = case.run(functional, tensors), list(given(tensors).values())
+    grads = torch.stack([gradient_like(y), gradient_like(y).cos()])
+    batched = torch.autograd.grad(y, leaves, grads, is_grads_batched=True, retain_graph=True)
+    for index, grad in enumerate(grads):
+        single = torch.autograd.grad(y, leaves, grad, retain_graph=True)
+        torch.testing.assert_close([gradient[index] for gradient in batched], list(single))
+
+
 @pytest.mark.parametrize("bands", ["row", "col"])
 def test_gradcheck_of_a_single_band(bands):
     case = small("separable_depthwise_conv2d", bands=bands)
@@ -118,8 +198,10 @@ def _in_schema_order(tensors):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_compile_fullgraph(operator, dynamic):
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_compile_fullgraph(operator, dynamic, backend, monkeypatch):
     torch._dynamo.reset()
+    monkeypatch.setattr("evenconv_cuda.backend._current", backend)
     for layout, H in (("contiguous", 9), ("channels_last", 12)):
         case = Case(operator, shape=(2, 6, H, 8), stride=2, layout=layout, dtype=torch.float64)
 
@@ -222,6 +304,24 @@ def test_autocast_leaves_float64_alone_and_reaches_double_backward():
         (first,) = torch.autograd.grad(y.square().sum(), tensors["x"], create_graph=True)
         (second,) = torch.autograd.grad(first.sum(), tensors["x"])
     assert first.dtype == second.dtype == torch.float64
+
+
+def test_double_backward_inside_autocast_is_not_cast():
+    case = Case("xsep_conv2d", shape=(2, 6, 9, 8))
+    tensors = case.inputs()
+    y = case.run(functional, tensors)
+    gradients = []
+    for inside in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            (first,) = torch.autograd.grad(y, tensors["x"], gradient_like(y), create_graph=True)
+        gradients.append(first)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("operator", [name for name in REGISTERED if name != "symmetric_pad2d"])
+@pytest.mark.parametrize("key", ["AutocastCPU", "AutocastCUDA"])
+def test_autocast_is_registered(operator, key):
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"evenconv_cuda::{operator}", key)
 
 
 def test_autocast_casts_weights_of_other_half_types():

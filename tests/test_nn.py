@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn as tnn
 
+from evenconv_cuda import current_backend, nn, use_backend
 from evenconv_cuda import functional as EF
-from evenconv_cuda import nn, use_backend
 
 LAYERS = {
     "EvenConv2d": lambda **options: nn.EvenConv2d(6, 8, 2, **options),
@@ -97,6 +97,16 @@ def test_dense_initialisation_is_conv2ds():
     assert torch.equal(layer.bias, like.bias)
 
 
+def test_separated_initialisation_is_conv2ds():
+    torch.manual_seed(3)
+    layer = nn.SeparableDepthwiseConv2d(6, 6, 5)
+    torch.manual_seed(3)
+    weights = [tnn.Conv2d(6, 6, kernel, groups=6, bias=False).weight for kernel in ((1, 5),)]
+    assert torch.equal(layer.weight_row, weights[0])
+    bound = 5**-0.5
+    assert layer.bias_row.abs().max() > bound / 3
+
+
 def test_reset_parameters(make):
     layer = make()
     before = {name: p.clone() for name, p in layer.named_parameters()}
@@ -153,6 +163,18 @@ def test_compile_and_training_step(make, x):
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] != losses[1]
+
+
+def test_default_directions():
+    assert nn.XSepConv2d(6, 6, 3).directions == ("BR",) * 4
+    for layer in (nn.C2sp(6, 8), nn.EvenDepthwiseConv2d(6, 6, 2), nn.SymmetricPad2d(2)):
+        assert layer.directions == ("BR", "TL", "BL", "TR")
+
+
+def test_the_backend_returns_after_an_error():
+    with pytest.raises(RuntimeError, match="inside"), use_backend("reference"):
+        raise RuntimeError("inside")
+    assert current_backend() == "fused"
 
 
 def test_pad_layer(x):

@@ -138,6 +138,49 @@ def test_gradient_of_another_layout(operator):
             check_close(name, value, exact[name], exact[name])
 
 
+@pytest.mark.parametrize("operator", [name for name in OPERATORS if name != "symmetric_pad2d"])
+def test_weights_of_any_strides(operator):
+    """Expanded, permuted and channels_last weights; gradients come in the memory format of theirs."""
+    case = Case(operator, shape=(2, 6, 7, 8), dtype=torch.float64)
+    dense = case.inputs()
+    odd = {
+        n: t if t is None or t.dim() == 1 else t.detach().permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+        for n, t in dense.items()
+    }
+    last = {
+        n: t if t is None or t.dim() == 1 else t.detach().to(memory_format=torch.channels_last)
+        for n, t in dense.items()
+    }
+    expected = outputs(case, functional, dense)
+    for tensors in (odd, last):
+        leaves = {n: None if t is None else t.detach().requires_grad_() for n, t in tensors.items()}
+        for name, value in outputs(case, functional, leaves).items():
+            torch.testing.assert_close(value, expected[name])
+            if tensors is last and "weight" in name:
+                assert value.stride() == leaves[name].stride(), name
+
+
+def test_default_directions():
+    for operator, default in (
+        ("even_depthwise_conv2d", DIRECTIONS[4]),
+        ("even_conv2d", DIRECTIONS[4]),
+        ("xsep_conv2d", "BR"),
+    ):
+        case = Case(operator, shape=(1, 6, 5, 5), directions=default, dtype=torch.float64)
+        tensors = case.inputs()
+        assert torch.equal(getattr(functional, operator)(**tensors), case.run(functional, tensors))
+
+
+def test_weight_gradients_of_many_images_are_summed_in_double():
+    N = 4096
+    x = torch.full((N, 1, 3, 3), 1 / 3).requires_grad_()
+    weight = torch.ones(1, 1, 1, 1, requires_grad=True)
+    y = functional.separable_depthwise_conv2d(x, weight, None)
+    (gradient,) = torch.autograd.grad(y, weight, torch.full_like(y, 1 / 7))
+    exact = x.double().sum() * torch.tensor(1 / 7).double()
+    assert abs(gradient.item() - exact.item()) <= 2 * torch.finfo(torch.float32).eps * exact.item()
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_infinity_reaches_no_further_than_the_kernel(operator, layout):

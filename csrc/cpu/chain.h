@@ -1,5 +1,6 @@
 // A fused chain of depthwise convolutions: forward reads x once and writes the result once; backward reads x and the
-// gradient once, computes the intermediate maps again, and writes dx once. Between the stages a tile stays in cache.
+// gradient once, computes the intermediate maps again, and writes dx once (but for the rows around a band, which both
+// of its neighbours read). Between the stages a tile stays in cache.
 #pragma once
 
 #include "taps.h"
@@ -18,12 +19,12 @@ void pack_taps(Taps<T>& taps, const Stage& stage, const Block& block, int64_t pi
   taps.first = -(top * pitch + left) * block.channels;
   taps.step = row ? block.channels : pitch * block.channels;
   const Weight* weight = static_cast<const Weight*>(stage.weight) + block.channel * count;
-  const Weight* bias = static_cast<const Weight*>(stage.bias) + block.channel;
+  const Weight* bias = static_cast<const Weight*>(stage.bias);
   for (int l = 0; l < kPeriod<T>; ++l) {
     const int c = l & (block.channels - 1);
     for (int t = 0; t < count; ++t) widen(taps.weight[t][l], weight[c * count + t]);
     taps.bias[l] = 0;
-    if (stage.bias) widen(taps.bias[l], bias[c]);
+    if (bias) widen(taps.bias[l], bias[block.channel + c]);
   }
 }
 

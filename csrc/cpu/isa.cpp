@@ -32,7 +32,7 @@ const Kernels& kernels() { return *current().load(std::memory_order_relaxed); }
 bool select_kernels(const std::string& isa) {
   for (const Kernels* candidate : available_kernels()) {
     if (candidate->isa != isa) continue;
-    current() = candidate;
+    current().store(candidate, std::memory_order_relaxed);
     return true;
   }
   return false;

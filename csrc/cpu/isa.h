@@ -21,6 +21,7 @@ struct Kernels {
 };
 
 extern const Kernels kBaselineKernels;
+// clang has no target pragma for whole files: what it builds is the baseline.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define EVENCONV_X86_KERNELS
 extern const Kernels kAvx2Kernels;
@@ -30,8 +31,10 @@ extern const Kernels kAvx512Kernels;
 // Every instruction set that this build has and this processor runs, the best last.
 std::vector<const Kernels*> available_kernels();
 
-// The one in use: the best available, unless another was selected. False if there is no such one.
+// The one in use: the best available, unless another was selected.
 const Kernels& kernels();
+
+// False if there is no such one.
 bool select_kernels(const std::string& isa);
 
 }  // namespace evenconv

@@ -18,39 +18,38 @@ Line line_of(const PadParams& p, const View& view, int64_t n, int64_t c, int64_t
           stride[1] * p.element_size};
 }
 
-// Calls f(pixel, bytes) for each contiguous piece of a line.
+// Of a line of pixels × channels: whether a pixel's channels touch, and whether the pixels then touch too.
+bool channels_touch(const PadParams& p, const Line& line, int64_t channels) {
+  return channels == 1 || line.channel == p.element_size;
+}
+bool pixels_touch(const PadParams& p, const Line& line, int64_t channels) {
+  return channels_touch(p, line, channels) && line.pixel == channels * p.element_size;
+}
+
+// Calls f(pixel, channel, bytes) for each contiguous piece.
 template <class F>
-void for_each_run(const PadParams& p, bool pixels_touch, bool channels_touch, int64_t pixels, int64_t channels, F&& f) {
+void for_each_piece(const PadParams& p, bool dense, bool pixelwise, int64_t pixels, int64_t channels, F&& f) {
   const int64_t E = p.element_size;
-  if (pixels_touch && channels_touch) return f(0, 0, pixels * channels * E);
-  if (channels_touch) {
-    for (int64_t w = 0; w < pixels; ++w) f(w, 0, channels * E);
-  } else if (pixels_touch) {
-    for (int64_t c = 0; c < channels; ++c) f(0, c, pixels * E);
-  } else {
-    for (int64_t w = 0; w < pixels; ++w)
+  if (dense) return f(0, 0, pixels * channels * E);
+  for (int64_t w = 0; w < pixels; ++w) {
+    if (pixelwise) {
+      f(w, 0, channels * E);
+    } else {
       for (int64_t c = 0; c < channels; ++c) f(w, c, E);
+    }
   }
 }
 
-bool channels_touch(const PadParams& p, const Line& line, int64_t channels) {
-  return line.channel == p.element_size && (channels > 1 || line.pixel == p.element_size);
-}
-
-bool pixels_touch(const PadParams& p, const Line& line, int64_t channels) {
-  return line.pixel == channels * p.element_size && (channels == 1 || line.channel == p.element_size);
-}
-
 void copy(const PadParams& p, const Line& to, const Line& from, int64_t pixels, int64_t channels) {
-  const bool touch = channels_touch(p, to, channels) && channels_touch(p, from, channels);
   const bool dense = pixels_touch(p, to, channels) && pixels_touch(p, from, channels);
-  for_each_run(p, dense, touch, pixels, channels, [&](int64_t w, int64_t c, int64_t bytes) {
+  const bool pixelwise = channels_touch(p, to, channels) && channels_touch(p, from, channels);
+  for_each_piece(p, dense, pixelwise, pixels, channels, [&](int64_t w, int64_t c, int64_t bytes) {
     std::memcpy(to.data + w * to.pixel + c * to.channel, from.data + w * from.pixel + c * from.channel, bytes);
   });
 }
 
 void clear(const PadParams& p, const Line& to, int64_t pixels, int64_t channels) {
-  for_each_run(
+  for_each_piece(
       p, pixels_touch(p, to, channels), channels_touch(p, to, channels), pixels, channels,
       [&](int64_t w, int64_t c, int64_t bytes) { std::memset(to.data + w * to.pixel + c * to.channel, 0, bytes); });
 }

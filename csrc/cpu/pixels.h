@@ -61,7 +61,7 @@ void load_planar(const Run& run, T* to, const Storage* from, int64_t stride) {
         for (int r = 0; r < rows; ++r) square[r] = widen_partial<T>(plane + r * stride, count);
       }
       transpose<T>(square);
-      // Upwards, for the whole vectors of a narrow block reach into the pixels behind, with zeros.
+      // In ascending order: with fewer channels than lanes a store zeroes the pixels behind, which are stored later.
       if (count == V) {
 #pragma GCC unroll 16
         for (int r = 0; r < V; ++r) store(to + position[r] + c, square[r]);
@@ -121,7 +121,7 @@ void load_pixels(const Run& run, int channels, T* to, const Storage* from, const
     case 2: return load_block<2>(run, to, from, stride);
     case 4: return load_block<4>(run, to, from, stride);
     case 8: return load_block<8>(run, to, from, stride);
-    case 16: return load_block<16>(run, to, from, stride);
+    default: return load_block<kLineBytes / sizeof(T)>(run, to, from, stride);
   }
 }
 template <class T, class Storage>
@@ -131,7 +131,7 @@ void store_pixels(const Run& run, int channels, Storage* to, const int64_t* stri
     case 2: return store_block<2>(run, to, stride, from);
     case 4: return store_block<4>(run, to, stride, from);
     case 8: return store_block<8>(run, to, stride, from);
-    case 16: return store_block<16>(run, to, stride, from);
+    default: return store_block<kLineBytes / sizeof(T)>(run, to, stride, from);
   }
 }
 

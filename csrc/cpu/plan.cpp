@@ -76,7 +76,9 @@ Plan make_plan(const ChainParams& p, bool backward) {
   plan.band_rows = ceil_div(p.H, std::clamp<int64_t>(p.H / least_rows, 1, ceil_div(wanted, plan.chunks)));
   plan.bands = ceil_div(p.H, plan.band_rows);
 
-  const int64_t row = plan.pitch * plan.line_channels;
+  // No block is wider; narrow ones take more rows a step.
+  const int64_t widest = std::min<int64_t>(plan.line_channels, one_direction(p) ? p.C : group_begin(p.C, 1));
+  const int64_t row = plan.pitch * widest;
   plan.step_rows = std::clamp<int64_t>(kStepBytes / (row * element), 1, plan.band_rows);
   // Twice what a step reads, so that a window seldom moves; no more than there is.
   plan.window_rows = std::min(2 * (plan.step_rows + 2 * plan.halo), plan.band_rows + 2 * plan.halo);

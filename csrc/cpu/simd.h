@@ -197,12 +197,21 @@ inline void narrow_run(Storage* to, const T* from, int64_t n) {
   if (n > 0) narrow_partial<T>(to, load_partial(from, static_cast<int>(n)), static_cast<int>(n));
 }
 
+// The lanes I of a and, from V on, of b.
+template <class T, int... I>
+[[gnu::always_inline]] inline Vec<T> select(Vec<T> a, Vec<T> b) {
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b, I...);
+#else  // GCC before 12
+  return __builtin_shuffle(a, b, Vec<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>{I...});
+#endif
+}
+
 // Pairs of rows D apart exchange their lanes D apart; doing so for D = V/2, ..., 1 transposes a square of vectors.
 template <class T, int D, class Lanes = std::make_integer_sequence<int, Simd<T>::size>>
 struct Exchange;
 template <class T, int D, int... L>
 struct Exchange<T, D, std::integer_sequence<int, L...>> {
-  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   static constexpr int V = Simd<T>::size;
 
   [[gnu::always_inline]] static void run(Vec<T>* rows) {
@@ -210,8 +219,8 @@ struct Exchange<T, D, std::integer_sequence<int, L...>> {
     for (int i = 0; i < V; ++i) {
       if (i & D) continue;
       const Vec<T> a = rows[i], b = rows[i + D];
-      rows[i] = __builtin_shuffle(a, b, Vec<Index>{(L & D ? V + L - D : L)...});
-      rows[i + D] = __builtin_shuffle(a, b, Vec<Index>{(L & D ? V + L : L + D)...});
+      rows[i] = select<T, (L & D ? V + L - D : L)...>(a, b);
+      rows[i + D] = select<T, (L & D ? V + L : L + D)...>(a, b);
     }
     if constexpr (D > 1) Exchange<T, D / 2>::run(rows);
   }

@@ -1,5 +1,6 @@
 // The loops that do all arithmetic. A tile (tile.h) keeps zeros between its rows, so that a tap of any kernel is one
-// constant offset, and a convolution is
+// constant offset. (Weight gradients multiply these zeros like pixels: a NaN or an infinity in x may reach every tap of
+// its channel.) A convolution is
 //
 //     correlate:   out[i]    = bias + sum over taps t of weight[t] * in[i + offset[t]]
 //     accumulate:  sums[t]  += sum over i of grad[i] * in[i + offset[t]]

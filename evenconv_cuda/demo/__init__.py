@@ -12,7 +12,6 @@ from importlib.util import find_spec
 
 import torch
 
-from ..ops import KERNEL_DEVICES
 from .options import QUICK, add_options
 
 __all__ = ["add_options", "run"]
@@ -52,12 +51,12 @@ def require_extra() -> None:
 
 
 def chosen_device(name: str) -> torch.device:
-    """``auto`` is a CUDA device where there is one and the binary has kernels for it."""
+    """``auto`` is a CUDA device where there is one."""
     accepted = ["cpu"]
     if torch.cuda.is_available():
         accepted += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if name == "auto":
-        return torch.device("cuda" if "cuda" in accepted and "cuda" in KERNEL_DEVICES else "cpu")
+        return torch.device("cuda" if "cuda" in accepted else "cpu")
     if name not in accepted:
         sys.exit(f"--device is {name!r}; accepted here are auto, {', '.join(accepted)}")
     return torch.device(name)

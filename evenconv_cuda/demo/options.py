@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--width", type=positive, default=16, help="channels of the first block")
     add("--kernel-size", type=odd, nargs="+", default=(5, 7), metavar="K", help="XSepConv's K, taken in turn by block")
     add("--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory format of the maps")
-    add("--device", default="auto", help="auto, cpu or cuda[:n]; auto is cuda where the machine and the binary have it")
+    add("--device", default="auto", help="auto, cpu or cuda[:n]; auto is cuda where there is one")
     add("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
     add("--seed", type=int, default=0, help="of the split, the weights and the order of the images")
     add("--output", type=writable, default=Path("demo.png"), metavar="PNG", help="where the figure goes")

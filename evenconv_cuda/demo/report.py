@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..ops import KERNEL_DEVICES
 from .data import Digits
 from .training import Run
 
@@ -49,6 +50,11 @@ def report(runs: list[Run], digits: Digits, device: torch.device, options: Names
             f"Steps: {len(fused.losses)} of {options.batch_size} images, float32, {layout}, seed {options.seed}\n",
             *(line.rstrip() for line in table),
             f"\nlargest loss difference in the first {compared} steps: {loss_difference(runs):.1e}",
+            *(
+                []
+                if device.type in KERNEL_DEVICES
+                else [f"no kernels for {device.type} in this binary: both are plain"]
+            ),
         ]
     )
 

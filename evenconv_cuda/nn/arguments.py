@@ -23,9 +23,9 @@ def square(kernel_size) -> int:
     """A kernel size that is an int or a pair of equal ones."""
     if isinstance(kernel_size, (tuple, list)) and len(kernel_size) == 2 and kernel_size[0] == kernel_size[1]:
         return kernel_size[0]
-    if isinstance(kernel_size, int):
-        return kernel_size
-    raise ValueError(f"kernel_size is {kernel_size!r}; accepted are an int or a pair of equal ints")
+    if isinstance(kernel_size, (tuple, list)):
+        raise ValueError(f"kernel_size is {kernel_size!r}; accepted are an int or a pair of equal ints")
+    return kernel_size
 
 
 def shown_directions(directions: tuple[str, ...]) -> str:

@@ -25,7 +25,7 @@ class SymmetricPad2d(torch.nn.Module):
 
     def __init__(self, kernel_size: int, directions: Directions = SYMMETRIC):
         super().__init__()
-        self.kernel_size = checks.even_kernel("kernel_size", square(kernel_size))
+        self.kernel_size = checks.even_kernel(square(kernel_size))
         self.directions = as_directions(directions)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ class _EvenConv2d(torch.nn.Conv2d):
     """A ``Conv2d`` whose even kernel is padded as ``directions`` say."""
 
     def __init__(self, in_channels, out_channels, kernel_size, stride, groups, bias, device, dtype, directions):
-        size = checks.even_kernel("kernel_size", square(kernel_size))
-        stride = checks.pair("stride", stride, (1, 2))
+        size = checks.even_kernel(square(kernel_size))
+        stride = checks.stride_pair(stride)
         super().__init__(in_channels, out_channels, size, stride, groups=groups, bias=bias, device=device, dtype=dtype)
         self.padding = "same"
         self.directions = as_directions(directions)

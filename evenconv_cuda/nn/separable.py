@@ -21,9 +21,9 @@ class _SeparatedConv2d(torch.nn.Module):
         super().__init__()
         check_depthwise(in_channels, out_channels, groups)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, in_channels
-        size = checks.odd_kernel("kernel_size", square(kernel_size))
+        size = checks.odd_kernel(square(kernel_size))
         self.kernel_size = (size, size)
-        self.stride = checks.pair("stride", stride, (1, 2))
+        self.stride = checks.stride_pair(stride)
         self.padding, self.dilation, self.padding_mode = "same", (1, 1), "zeros"
         self._passes = tuple(kernels)
         for name, kernel in kernels.items():
@@ -40,7 +40,7 @@ class _SeparatedConv2d(torch.nn.Module):
             weight, bias = getattr(self, f"weight_{name}"), getattr(self, f"bias_{name}")
             torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
             if bias is not None:
-                bound = 1 / math.sqrt(weight[0].numel())
+                bound = 1 / math.sqrt(weight.shape[2] * weight.shape[3])
                 torch.nn.init.uniform_(bias, -bound, bound)
 
     def _parameters_in_order(self) -> list[Tensor | None]:
@@ -79,7 +79,7 @@ class SeparableDepthwiseConv2d(_SeparatedConv2d):
         dtype=None,
     ):
         check_fixed(padding, dilation, padding_mode)
-        size = checks.odd_kernel("kernel_size", square(kernel_size))
+        size = checks.odd_kernel(square(kernel_size))
         kernels = {"row": (1, size), "col": (size, 1)}
         super().__init__(in_channels, out_channels, size, stride, groups, bias, kernels, device, dtype)
 
@@ -116,7 +116,7 @@ class XSepConv2d(_SeparatedConv2d):
         directions: Directions = "BR",
     ):
         check_fixed(padding, dilation, padding_mode)
-        size = checks.odd_kernel("kernel_size", square(kernel_size))
+        size = checks.odd_kernel(square(kernel_size))
         kernels = {"even": (2, 2), "row": (1, size), "col": (size, 1)}
         super().__init__(in_channels, out_channels, size, stride, groups, bias, kernels, device, dtype)
         self.directions = as_directions(directions)
