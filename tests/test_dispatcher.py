@@ -114,6 +114,17 @@ def test_torch_func(operator, transform):
     torch.testing.assert_close(value, expected)
 
 
+def test_derivatives_of_the_crop():
+    """The pad's backward is an operator of its own, whose derivatives are pads."""
+    crop = torch.ops.evenconv_cuda.symmetric_pad2d_backward
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64, requires_grad=True)
+    for k in (2, 4):
+        call = lambda x, k=k: crop(x, k, numbers(("TL", "BR", "TR", "BL"))).pow(3).sum()  # noqa: E731
+        assert torch.autograd.gradcheck(call, x)
+        assert torch.autograd.gradgradcheck(call, x)
+        torch.testing.assert_close(torch.func.grad(call)(x.detach()), torch.autograd.grad(call(x), x)[0])
+
+
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_batched_gradients(operator):
     case = small(operator)
