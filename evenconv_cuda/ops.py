@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import reference
 from .backend import current_backend
@@ -56,7 +57,7 @@ def _differentiate(operator, function: type[torch.autograd.Function], plain: Cal
 
 
 def _has_tangent(tensors: list[Tensor]) -> bool:
-    if not torch._C._is_fwd_grad_enabled():
+    if forward_ad._current_level < 0:  # outside of any dual level, which is nearly always
         return False
     return any(torch._VF._unpack_dual(tensor, level=0).tangent is not None for tensor in tensors)
 
