@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t kLineBytes = 64;
 
 // Of one map, that a step adds: long sweeps, which the processor's prefetchers follow, over windows that together stay
-// in a second-level cache.
+// in a second-level cache (but for maps so wide that a single row is more).
 constexpr int64_t kStepBytes = 64 << 10;
 
 // Enough tasks to keep the cores of a large machine even; each task packs its weights once.
