@@ -1,4 +1,4 @@
-// How a chain is cut into tasks and tiles: a pure function of its parameters, so that weight gradients are summed in an
+// How a chain is cut into tasks and steps: a pure function of its parameters, so that weight gradients are summed in an
 // order that no number of threads changes.
 #pragma once
 
