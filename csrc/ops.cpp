@@ -1,19 +1,21 @@
 // Where PyTorch meets the kernels: schemas, checks, allocation and registration, through the LibTorch stable ABI, so
 // that one binary serves every PyTorch from 2.11 on.
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include "cpu/isa.h"
-#include "cpu/pad.h"
-#include "params.h"
+#include "device.h"
+
+#ifdef EVENCONV_CUDA
+extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+#endif
 
 namespace evenconv {
 namespace {
@@ -58,7 +60,6 @@ View input(const Tensor& t) { return view_of(t, const_cast<void*>(t.const_data_p
 View output(const Tensor& t) { return view_of(t, t.mutable_data_ptr()); }
 
 void check_map(const Tensor& t, const char* name) {
-  STD_TORCH_CHECK(t.is_cpu(), name, " is on another device than the CPU");
   STD_TORCH_CHECK(t.dim() == 4, name, " has shape ", shape_of(t), "; accepted is (N, C, H, W)");
   STD_TORCH_CHECK(t.size(1) > 0 && t.size(2) > 0 && t.size(3) > 0, name, " has shape ", shape_of(t),
                   "; accepted are C, H and W of at least 1");
@@ -71,34 +72,9 @@ Tensor empty_like_format(const Tensor& x, Ints sizes) {
                               channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
 
-// Scratch memory of the calling thread. It is kept for the next call, as a fresh one would cost its page faults again,
-// unless it is large.
-class Scratch {
- public:
-  explicit Scratch(size_t bytes) {
-    if (bytes + kAlignment <= capacity_) return;
-    buffer_.reset();
-    capacity_ = 0;  // should new throw, there is no buffer
-    buffer_.reset(new char[bytes + kAlignment]);
-    capacity_ = bytes + kAlignment;
-  }
-  ~Scratch() {
-    if (capacity_ <= kKept) return;
-    buffer_.reset();
-    capacity_ = 0;
-  }
-  void* data() const {
-    const auto address = reinterpret_cast<uintptr_t>(buffer_.get());
-    return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
-  }
-
- private:
-  static constexpr size_t kAlignment = 64, kKept = 32 << 20;
-  static thread_local std::unique_ptr<char[]> buffer_;
-  static thread_local size_t capacity_;
-};
-thread_local std::unique_ptr<char[]> Scratch::buffer_;
-thread_local size_t Scratch::capacity_ = 0;
+bool same_device(const Tensor& a, const Tensor& b) {
+  return a.device().type() == b.device().type() && a.device().index() == b.device().index();
+}
 
 // A weight's gradient, in its memory format.
 Tensor empty_gradient(const Tensor& weight) {
@@ -106,6 +82,40 @@ Tensor empty_gradient(const Tensor& weight) {
                               weight.device(), false,
                               weight.stride(1) == 1 ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
+
+// Scratch memory where x is.
+Tensor bytes_beside(const Tensor& x, int64_t bytes) {
+  return torch::stable::empty(Ints{bytes}, ScalarType::Byte, torch::headeronly::Layout::Strided, x.device(), false,
+                              MemoryFormat::Contiguous);
+}
+
+void parallel_for(int64_t count, int64_t grain, const Runtime::Body& body) {
+  torch::stable::parallel_for(0, count, grain, body);
+}
+
+// Where x is: the device that runs its kernels, which is the current one as long as a Place lives.
+class Place {
+ public:
+  explicit Place(const Tensor& x) : device_(&host_device()), runtime_{parallel_for, nullptr} {
+#ifdef EVENCONV_CUDA
+    if (!x.is_cuda()) return;
+    device_ = &kCudaDevice;
+    guard_.emplace(x.get_device_index());
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &runtime_.stream));
+#else
+    STD_TORCH_CHECK(x.is_cpu(), "this build of evenconv_cuda has no CUDA kernels");
+#endif
+  }
+  const Device& device() const { return *device_; }
+  const Runtime& runtime() const { return runtime_; }
+
+ private:
+  const Device* device_;
+  Runtime runtime_;
+#ifdef EVENCONV_CUDA
+  std::optional<torch::stable::accelerator::DeviceGuard> guard_;
+#endif
+};
 
 void set_directions(Direction (&to)[4], const Ints& directions) {
   STD_TORCH_CHECK(directions.size() == 4, "directions has ", directions.size(), " entries; accepted are 4");
@@ -144,15 +154,15 @@ class ChainCall {
   Tensor forward() {
     Tensor y = empty_like_format(x_, result_sizes());
     params_.y = output(y);
-    const Plan plan = make_plan(params_, false);
-    const Kernels& kernels = evenconv::kernels();
-    run(plan, [&](int64_t task, void* scratch) { kernels.forward(params_, plan, task, scratch); });
+    const Place place(x_);
+    place.device().forward(params_, place.runtime());
     return y;
   }
 
   // dx, the gradients of the weights and those of the biases, in the links' order; empty where not wanted or absent.
   std::vector<Tensor> backward(const Tensor& grad, const std::vector<bool>& wanted) {
     check_map(grad, "grad");
+    STD_TORCH_CHECK(same_device(grad, x_), "grad is on another device than x");
     STD_TORCH_CHECK(sizes_of(grad) == result_sizes(), "grad has shape ", shape_of(grad), "; accepted is ",
                     text_of(result_sizes()));
     STD_TORCH_CHECK(grad.scalar_type() == x_.scalar_type(), "grad has dtype ", name_of(grad), "; accepted is x's, ",
@@ -180,13 +190,9 @@ class ChainCall {
       }
     }
 
-    const Plan plan = make_plan(params_, true);
-    std::vector<double> partials(plan.chunks * plan.bands * params_.C * plan.gradients);
-    const Kernels& kernels = evenconv::kernels();
-    run(plan, [&](int64_t task, void* scratch) { kernels.backward(params_, plan, task, scratch, partials.data()); });
-    torch::stable::parallel_for(0, params_.C, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) kernels.reduce(params_, plan, c, partials.data());
-    });
+    const Place place(x_);
+    Tensor workspace = bytes_beside(x_, place.device().workspace_bytes(params_));
+    place.device().backward(params_, workspace.mutable_data_ptr(), place.runtime());
     return gradients;
   }
 
@@ -202,7 +208,7 @@ class ChainCall {
     STD_TORCH_CHECK(link.weight || !link.bias, "bias of ", name, " is given without ", name, "; accepted is None");
     if (!link.weight) return;
     const Tensor& weight = *link.weight;
-    STD_TORCH_CHECK(weight.is_cpu(), name, " is on another device than x");
+    STD_TORCH_CHECK(same_device(weight, x_), name, " is on another device than x");
     const char* form = link.kind == Link::even  ? ", 1, k, k) with k = 2 or 4"
                        : link.kind == Link::row ? ", 1, 1, K) with K odd, 1 to 31"
                                                 : ", 1, K, 1) with K odd, 1 to 31";
@@ -219,7 +225,7 @@ class ChainCall {
     stage.weight = keep(weight);
     if (!link.bias) return;
     const std::string bias_name = "bias of " + name;
-    STD_TORCH_CHECK(link.bias->is_cpu(), bias_name, " is on another device than x");
+    STD_TORCH_CHECK(same_device(*link.bias, x_), bias_name, " is on another device than x");
     STD_TORCH_CHECK(link.bias->dim() == 1 && link.bias->size(0) == params_.C, bias_name, " has shape ",
                     shape_of(*link.bias), "; accepted is (", C, ")");
     check_dtype(*link.bias, bias_name);
@@ -241,15 +247,6 @@ class ChainCall {
   const void* keep(const Tensor& t) {
     kept_.push_back(torch::stable::contiguous(t));
     return kept_.back().const_data_ptr();
-  }
-
-  template <class F>
-  void run(const Plan& plan, const F& f) {
-    if (params_.N == 0) return;
-    torch::stable::parallel_for(0, plan.tasks(), 1, [&](int64_t begin, int64_t end) {
-      const Scratch scratch(plan.scratch_bytes);
-      for (int64_t task = begin; task < end; ++task) f(task, scratch.data());
-    });
   }
 
   Tensor x_;
@@ -339,9 +336,8 @@ Tensor symmetric_pad2d(Tensor x, int64_t kernel_size, Ints directions) {
   const int64_t added = kernel_size - 1;
   Tensor y = empty_like_format(x, {x.size(0), x.size(1), x.size(2) + added, x.size(3) + added});
   const PadParams params = pad_params(x, input(x), output(y), kernel_size, directions);
-  torch::stable::parallel_for(0, pad_tasks(params), 16, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) pad(params, task);
-  });
+  const Place place(x);
+  place.device().pad(params, place.runtime());
   return y;
 }
 
@@ -351,9 +347,8 @@ Tensor symmetric_pad2d_backward(Tensor grad, int64_t kernel_size, Ints direction
   STD_TORCH_CHECK(H > 0 && W > 0, "grad has shape ", shape_of(grad), "; accepted are H and W of at least kernel_size");
   Tensor dx = empty_like_format(grad, {grad.size(0), grad.size(1), H, W});
   const PadParams params = pad_params(dx, output(dx), input(grad), kernel_size, directions);
-  torch::stable::parallel_for(0, crop_tasks(params), 16, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) crop(params, task);
-  });
+  const Place place(grad);
+  place.device().crop(params, place.runtime());
   return dx;
 }
 
@@ -384,7 +379,9 @@ STABLE_TORCH_LIBRARY(evenconv_cuda, m) {
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CPU, m) {
+namespace {
+
+void implement(torch::stable::detail::StableLibrary& m) {
   using namespace evenconv;
   m.impl("symmetric_pad2d", TORCH_BOX(&symmetric_pad2d));
   m.impl("symmetric_pad2d_backward", TORCH_BOX(&symmetric_pad2d_backward));
@@ -395,3 +392,10 @@ STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CPU, m) {
   m.impl("xsep_conv2d", TORCH_BOX(&xsep_conv2d));
   m.impl("xsep_conv2d_backward", TORCH_BOX(&xsep_conv2d_backward));
 }
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CPU, m) { implement(m); }
+#ifdef EVENCONV_CUDA
+STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CUDA, m) { implement(m); }
+#endif

@@ -56,16 +56,16 @@ struct PadParams {
 };
 
 // Channels are split into four groups; the first C % 4 of them are one larger.
-inline int64_t group_begin(int64_t C, int group) {
+constexpr int64_t group_begin(int64_t C, int group) {
   const int64_t quotient = C / 4, rest = C % 4;
   return group * quotient + (group < rest ? group : rest);
 }
 
-inline bool pads_top(Direction d) { return d == Direction::TL || d == Direction::TR; }
-inline bool pads_left(Direction d) { return d == Direction::TL || d == Direction::BL; }
+constexpr bool pads_top(Direction d) { return d == Direction::TL || d == Direction::TR; }
+constexpr bool pads_left(Direction d) { return d == Direction::TL || d == Direction::BL; }
 
 // Rows above (columns left of) the map that a kernel of size k reads: k / 2 for odd k, and for even k one less on the
 // side that is not padded.
-inline int32_t leading_pad(int32_t k, bool larger_side) { return (k % 2 || larger_side) ? k / 2 : k / 2 - 1; }
+constexpr int32_t leading_pad(int32_t k, bool larger_side) { return (k % 2 || larger_side) ? k / 2 : k / 2 - 1; }
 
 }  // namespace evenconv

@@ -1,0 +1,5 @@
+#include "chain_backward.h"
+
+namespace evenconv::cuda {
+template void launch_backward<double>(const ChainParams&, const Plan&, void*, cudaStream_t);
+}  // namespace evenconv::cuda

@@ -1,0 +1,201 @@
+// The row pass (1×K) and the column pass (K×1) and their gradients, a row at a time. Kernels of the tuned sizes live in
+// registers, with the rows that the column pass needs; those of any other sizes in shared memory.
+#pragma once
+
+#include "even.h"
+
+namespace evenconv::cuda {
+
+// Registers for each element of a thread: K - 1 sums of the column pass that lack rows below.
+template <class Tile, int K>
+class Bands {
+  using T = typename Tile::T;
+  using S = typename Tile::S;
+  static constexpr int V = Tile::V, Q = Tile::Q;
+
+ public:
+  __device__ Bands(const ChainParams& p, const Plan& plan, const Tile& tile, char*) {
+    const Stage &row = p.stage[plan.row_stage], &column = p.stage[plan.column_stage];
+#pragma unroll
+    for (int t = 0; t < K; ++t) {
+      read_parameter(row_[t], row.weight, K, t, p, tile);
+      read_parameter(column_[t], column.weight, K, t, p, tile);
+    }
+    read_parameter(row_bias_, row.bias, 1, 0, p, tile);
+    read_parameter(column_bias_, column.bias, 1, 0, p, tile);
+    reset();
+  }
+
+  __device__ __forceinline__ void reset() {
+#pragma unroll
+    for (int i = 0; i < K - 1; ++i)
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+#pragma unroll
+        for (int q = 0; q < Q; ++q) pending_[i][v][q] = 0;
+  }
+
+  // The row pass of the row in shared memory.
+  __device__ __forceinline__ void row(const Tile& tile, const T* from, S (&result)[V][Q]) const {
+    S in[V + K - 1][Q];
+    tile.template window<K / 2>(from, in);
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        S sum = row_bias_[q];
+#pragma unroll
+        for (int t = 0; t < K; ++t) sum = fma(row_[t][q], in[v + t][q], sum);
+        result[v][q] = sum;
+      }
+  }
+
+  // Takes row t of the row pass, gives row t - K/2 of the result.
+  __device__ __forceinline__ void column(const S (&in)[V][Q], S (&result)[V][Q]) {
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        result[v][q] = fma(column_[K - 1][q], in[v][q], pending_[0][v][q]) + column_bias_[q];
+#pragma unroll
+        for (int i = 0; i < K - 2; ++i) pending_[i][v][q] = fma(column_[K - 2 - i][q], in[v][q], pending_[i + 1][v][q]);
+        pending_[K - 2][v][q] = column_[0][q] * in[v][q];
+      }
+  }
+
+ private:
+  S row_[K][Q], column_[K][Q], row_bias_[Q], column_bias_[Q];
+  S pending_[K - 1][V][Q];
+};
+
+// Registers for each element of a thread: K rows of the result's gradient.
+template <class Tile, int K>
+class BandsGradient {
+  using T = typename Tile::T;
+  using S = typename Tile::S;
+  static constexpr int V = Tile::V, Q = Tile::Q;
+
+ public:
+  __device__ BandsGradient(const ChainParams& p, const Plan& plan, const Tile& tile, char*) : pitch_(plan.row) {
+    const Stage &row = p.stage[plan.row_stage], &column = p.stage[plan.column_stage];
+#pragma unroll
+    for (int t = 0; t < K; ++t) {
+      read_parameter(row_[t], row.weight, K, t, p, tile);
+      read_parameter(column_[t], column.weight, K, t, p, tile);
+    }
+    read_parameter(row_bias_, row.bias, 1, 0, p, tile);
+#pragma unroll
+    for (int t = 0; t <= K; ++t)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) row_sum_[t][q] = column_sum_[t][q] = 0;
+    reset();
+  }
+
+  __device__ __forceinline__ void reset() {
+#pragma unroll
+    for (int i = 0; i < K; ++i)
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+#pragma unroll
+        for (int q = 0; q < Q; ++q) grad_[i][v][q] = 0;
+  }
+
+  // Takes row t + K/2 of the result's gradient, which is row `at` of those in shared memory.
+  __device__ __forceinline__ void push(const Tile& tile, const T* grads, int at) {
+    S newest[V][Q];
+    tile.template window<0>(grads + at * pitch_, newest);
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+#pragma unroll
+        for (int i = 0; i < K - 1; ++i) grad_[i][v][q] = grad_[i + 1][v][q];
+        grad_[K - 1][v][q] = newest[v][q];
+      }
+  }
+
+  // Row t of the row pass's gradient.
+  __device__ __forceinline__ void column(const Tile&, S (&result)[V][Q]) const {
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        S sum = 0;
+#pragma unroll
+        for (int t = 0; t < K; ++t) sum = fma(column_[t][q], grad_[K - 1 - t][v][q], sum);
+        result[v][q] = sum;
+      }
+  }
+
+  // Adds the share of row t to the gradients of the column pass, whose input is the row pass of `in`.
+  __device__ __forceinline__ void sum_column(const Tile& tile, const T* in, int64_t W) {
+    S window[V + K - 1][Q];
+    tile.template window<K / 2>(in, window);
+    S row[V][Q];
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        row[v][q] = row_bias_[q];
+#pragma unroll
+        for (int t = 0; t < K; ++t) row[v][q] = fma(row_[t][q], window[v + t][q], row[v][q]);
+      }
+    tile.clip(row, 0, W);
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+#pragma unroll
+        for (int t = 0; t < K; ++t) column_sum_[t][q] = fma(row[v][q], grad_[K - 1 - t][v][q], column_sum_[t][q]);
+        column_sum_[K][q] += grad_[K / 2][v][q];
+      }
+  }
+
+  // The gradient of the row pass's input at columns [-kHalo, V + kHalo), from that of its result, and the share of the
+  // row in the gradients of the row pass if it counts.
+  template <int kHalo>
+  __device__ __forceinline__ void row(const Tile& tile, const T* grad, const T* in, bool sum,
+                                      S (&result)[V + 2 * kHalo][Q]) {
+    S window[V + 2 * kHalo + K - 1][Q];
+    tile.template window<kHalo + K / 2>(grad, window);
+    if (sum) {
+      S own[V][Q];
+      tile.template window<0>(in, own);
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+#pragma unroll
+        for (int q = 0; q < Q; ++q) {
+#pragma unroll
+          for (int t = 0; t < K; ++t) row_sum_[t][q] = fma(own[v][q], window[v + kHalo + K - 1 - t][q], row_sum_[t][q]);
+          row_sum_[K][q] += window[v + kHalo + K / 2][q];
+        }
+    }
+#pragma unroll
+    for (int v = 0; v < V + 2 * kHalo; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q) {
+        S value = 0;
+#pragma unroll
+        for (int t = 0; t < K; ++t) value = fma(row_[t][q], window[v + K - 1 - t][q], value);
+        result[v][q] = value;
+      }
+  }
+
+  // The sums of the row pass and its bias, then those of the column pass.
+  template <class F>
+  __device__ __forceinline__ void for_each_sum(F&& f) const {
+#pragma unroll
+    for (int t = 0; t <= K; ++t) {
+      f(t, row_sum_[t]);
+      f(K + 1 + t, column_sum_[t]);
+    }
+  }
+
+ private:
+  S row_[K][Q], column_[K][Q], row_bias_[Q];
+  int pitch_;
+  S grad_[K][V][Q];
+  S row_sum_[K + 1][Q], column_sum_[K + 1][Q];  // of each tap and the bias
+};
+
+}  // namespace evenconv::cuda

@@ -1,0 +1,166 @@
+// The whole chain backward: x and the result's gradient are read once and dx is written once, 3 T of traffic, plus the
+// rows and columns that a block computes for its neighbours. The maps between the passes are computed again.
+//
+// As forward (chain_forward.h), down the rows: the even pass again, to shared memory; the column pass's gradient, from
+// the rows of the result's gradient that a thread keeps in registers, to shared memory; the row pass's gradient and the
+// even pass's. Each thread sums the gradients of its channels' weights and biases in registers; at the end the block
+// adds them up in a fixed order, and writes one partial sum that reduce.cu adds to those of the other blocks.
+#pragma once
+
+#include "walk.h"
+
+namespace evenconv::cuda {
+
+// The sums of a block's threads, in shared memory as [gradient][image and column][channel], halved until one is left;
+// then to partials as [split][gradient][C].
+template <class Tile>
+__device__ __forceinline__ void write_partials(const ChainParams& p, const Plan& plan, const Tile& tile,
+                                               typename Tile::S* sums, typename Tile::S* partials) {
+  using One = Pack<typename Tile::S, 1>;
+  const int channels = plan.units * Tile::Q, threads = plan.threads;
+  const int pitch = threads * Tile::Q;
+  for (int left = plan.images * plan.tiles; left > 1;) {
+    const int half = (left + 1) / 2, added = (left - half) * channels;
+    for (int i = threadIdx.x; i < plan.gradients * added; i += threads) {
+      auto* sum = sums + i / added * pitch + i % added;
+      store(sum, One{load<One>(sum).value[0] + load<One>(sum + half * channels).value[0]});
+    }
+    __syncthreads();
+    left = half;
+  }
+  const int64_t split = blockIdx.x / plan.channel_blocks, first = tile.channel - tile.block_lane;
+  for (int i = threadIdx.x; i < plan.gradients * channels; i += threads) {
+    const int gradient = i / channels, lane = i % channels;
+    if (first + lane < p.C)
+      store(partials + (split * plan.gradients + gradient) * p.C + first + lane,
+            load<One>(sums + gradient * pitch + lane));
+  }
+}
+
+template <class T, bool interleaved, int E, int K>
+__global__ void __launch_bounds__(max_threads(interleaved))
+    chain_backward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan, Sum<T>* const partials) {
+  using Tile = cuda::Tile<T, interleaved, unit_bytes(sizeof(T), interleaved, K, true)>;
+  using Even = std::conditional_t<E != 0 && K != 1, cuda::Even<Tile, E>, None>;
+  using EvenGradient = std::conditional_t<E != 0, cuda::EvenGradient<Tile, E>, None>;
+  using BandsGradient = std::conditional_t<K != 1, cuda::BandsGradient<Tile, K>, None>;
+  using S = Sum<T>;
+  constexpr int V = Tile::V, Q = Tile::Q;
+
+  const Tile tile(p, plan);
+  T* const x_rows = reinterpret_cast<T*>(dynamic_shared());
+  T* const grad_rows = x_rows + plan.x_rows * plan.row;
+  T* const even_rows = grad_rows + plan.grad_rows * plan.row;
+  T* const row_grad_rows = even_rows + plan.even_rows * plan.row;
+  clear_margins(plan);
+  const Source<Tile> x_source(p, plan, p.x, plan.x_piece, tile, 1, 1);
+  const Source<Tile> grad_source(p, plan, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
+  const Target<Tile> target(p, p.dx, plan.dx_piece, tile, 1, 1);
+  Even even(p, plan, tile);
+  EvenGradient even_gradient(p, plan, tile);
+  BandsGradient bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
+  __syncthreads();
+
+  const int column_half = plan.column_size / 2;
+  Walk now(plan, tile), next = now;
+  int x_at = 0, grad_at = 0;
+  const auto fetch_next = [&] {
+    if (next.more()) {
+      if (plan.sums) fetch(x_source, plan, next, next.step + E / 2, x_rows, x_at);
+      fetch(grad_source, plan, next, next.step + column_half, grad_rows, grad_at);
+    }
+    __pipeline_commit();
+  };
+  fetch_next();
+  for (; now.more(); now = next) {
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    const int x_now = x_at, grad_now = grad_at;
+    x_at = x_at + kStepRows == plan.x_rows ? 0 : x_at + kStepRows;
+    grad_at = grad_at + kStepRows == plan.grad_rows ? 0 : grad_at + kStepRows;
+    next.advance();
+    fetch_next();
+    const auto in_map = [&](int64_t t) { return t >= 0 && t < p.H; };
+    const auto in_band = [&](int64_t t) { return t >= tile.band.begin && t < tile.band.end; };
+    const auto counts = [&](int64_t t) { return plan.sums && in_band(t); };
+
+    if constexpr (E != 0 && K != 1) {
+      if (now.enters_image()) even.reset();
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) {
+        S window[V + E][Q], result[V][Q];
+        tile.template window<E / 2>(x_rows + (x_now + r) * plan.row, window);
+        even.push(window, result);
+        tile.clip(result, 0, p.W);
+        tile.write(even_rows + r * plan.row, result);
+      }
+      __syncthreads();
+    }
+    const T* const in = E != 0 ? even_rows : x_rows + x_now * plan.row;
+    if constexpr (K != 1) {
+      if (now.enters_image()) bands.reset();
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) {
+        const int64_t t = now.step + r;
+        bands.push(tile, grad_rows, grad_now + r);
+        S result[V][Q] = {};
+        if (in_map(t)) bands.column(tile, result);
+        tile.write(row_grad_rows + r * plan.row, result);
+        if (counts(t)) bands.sum_column(tile, in + r * plan.row, p.W);
+      }
+      __syncthreads();
+    }
+    if constexpr (E != 0)
+      if (now.enters_image()) even_gradient.reset();
+#pragma unroll
+    for (int r = 0; r < kStepRows; ++r) {
+      const int64_t t = now.step + r, h = t - E / 2;
+      S grad[V + E][Q] = {};
+      if constexpr (K == 1) {
+        tile.template window<E / 2>(grad_rows + (grad_now + r) * plan.row, grad);
+      } else if (in_map(t)) {
+        bands.template row<E / 2>(tile, row_grad_rows + r * plan.row, in + r * plan.row, counts(t), grad);
+        tile.clip(grad, -E / 2, p.W);
+      }
+      if constexpr (E == 0) {
+        if (p.dx.data && in_band(h)) target.put(now.group, h, grad);
+      } else {
+        const int x_row = x_now + r - E;  // row h
+        S x[V][Q], dx[V][Q];
+        tile.template window<0>(x_rows + (x_row < 0 ? x_row + plan.x_rows : x_row) * plan.row, x);
+        even_gradient.push(grad, x, counts(h), counts(t), dx);
+        if (p.dx.data && in_band(h)) target.put(now.group, h, dx);
+      }
+    }
+  }
+
+  if (!plan.sums) return;
+  __pipeline_wait_prior(0);
+  __syncthreads();
+  S* const sums = reinterpret_cast<S*>(dynamic_shared());
+  const int column = threadIdx.x / (interleaved ? plan.units : 1) % plan.tiles;
+  const int place = (static_cast<int>(tile.image) * plan.tiles + column) * plan.units * Q + tile.block_lane;
+  int first = 0;
+  const auto write = [&](int gradient, const S(&sum)[Q]) {
+#pragma unroll
+    for (int q = 0; q < Q; ++q)
+      store(sums + (first + gradient) * plan.threads * Q + place + q, Pack<S, 1>{tile.counts ? sum[q] : S(0)});
+  };
+  if constexpr (E != 0) {
+    even_gradient.for_each_sum(write);
+    first = E * E + 1;
+  }
+  if constexpr (K != 1) bands.for_each_sum(write);
+  __syncthreads();
+  write_partials(p, plan, tile, sums, partials);
+}
+
+template <class T>
+void launch_backward(const ChainParams& p, const Plan& plan, void* partials, cudaStream_t stream) {
+  with_kernel<T>(plan, [&](auto interleaved, auto E, auto K) {
+    launch(chain_backward<T, interleaved, E, K>, plan.blocks(), plan.threads, plan.shared_bytes, stream, p, plan,
+           static_cast<Sum<T>*>(partials));
+  });
+}
+
+}  // namespace evenconv::cuda

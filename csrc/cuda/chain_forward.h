@@ -1,0 +1,86 @@
+// The whole chain forward: x is read once and the result written once, 2 T of traffic, plus the rows and columns that a
+// block computes for its neighbours (none where it has whole maps).
+//
+// A block goes down its rows, kStepRows at a time. A thread owns a few columns (Tile): in its registers are the weights
+// of its channels, the unfinished rows of the even pass and of the column pass. In shared memory are the rows of x of
+// this step and, under way, of the next; and those of the even pass, in the tensor's own type, where the row pass reads
+// its neighbours' columns.
+#pragma once
+
+#include "walk.h"
+
+namespace evenconv::cuda {
+
+template <class T, bool interleaved, int E, int K>
+__global__ void __launch_bounds__(max_threads(interleaved))
+    chain_forward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan) {
+  using Tile = cuda::Tile<T, interleaved, unit_bytes(sizeof(T), interleaved, K, false)>;
+  using Even = std::conditional_t<E != 0, cuda::Even<Tile, E>, None>;
+  using Bands = std::conditional_t<K != 1, cuda::Bands<Tile, K>, None>;
+  using S = Sum<T>;
+  constexpr int V = Tile::V, Q = Tile::Q;
+
+  const Tile tile(p, plan);
+  T* const x_rows = reinterpret_cast<T*>(dynamic_shared());
+  T* const even_rows = x_rows + plan.x_rows * plan.row;
+  clear_margins(plan);
+  const Source<Tile> source(p, plan, p.x, plan.x_piece, tile, 1, 1);
+  const Target<Tile> target(p, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
+  Even even(p, plan, tile);
+  Bands bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
+  __syncthreads();
+
+  const int column_half = plan.column_size / 2;
+  Walk now(plan, tile), next = now;
+  int at = 0;
+  if (next.more()) fetch(source, plan, next, next.step + E / 2, x_rows, at);
+  __pipeline_commit();
+  for (; now.more(); now = next) {
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    const T* const x = x_rows + at * plan.row;
+    at = at ? 0 : kStepRows;
+    next.advance();
+    if (next.more()) fetch(source, plan, next, next.step + E / 2, x_rows, at);
+    __pipeline_commit();
+
+    if constexpr (E != 0) {
+      if (now.enters_image()) even.reset();
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) {
+        S window[V + E][Q], result[V][Q];
+        tile.template window<E / 2>(x + r * plan.row, window);
+        even.push(window, result);
+        if constexpr (K == 1) {
+          const int64_t h = now.step + r;
+          if (h >= tile.band.begin && h < tile.band.end) target.put(now.group, h, result);
+        } else {
+          tile.clip(result, 0, p.W);
+          tile.write(even_rows + r * plan.row, result);
+        }
+      }
+      if constexpr (K != 1) __syncthreads();
+    }
+    if constexpr (K != 1) {
+      const T* const in = E != 0 ? even_rows : x;
+      if (now.enters_image()) bands.reset();
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) {
+        const int64_t t = now.step + r, h = t - column_half;
+        S row[V][Q] = {}, result[V][Q];
+        if (t >= 0 && t < p.H) bands.row(tile, in + r * plan.row, row);
+        bands.column(row, result);
+        if (h >= tile.band.begin && h < tile.band.end) target.put(now.group, h, result);
+      }
+    }
+  }
+}
+
+template <class T>
+void launch_forward(const ChainParams& p, const Plan& plan, cudaStream_t stream) {
+  with_kernel<T>(plan, [&](auto interleaved, auto E, auto K) {
+    launch(chain_forward<T, interleaved, E, K>, plan.blocks(), plan.threads, plan.shared_bytes, stream, p, plan);
+  });
+}
+
+}  // namespace evenconv::cuda

@@ -1,0 +1,5 @@
+#include "chain_forward.h"
+
+namespace evenconv::cuda {
+template void launch_forward<__half>(const ChainParams&, const Plan&, cudaStream_t);
+}  // namespace evenconv::cuda

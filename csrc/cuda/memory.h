@@ -1,0 +1,46 @@
+// Every access of the kernels to global and shared memory, so that a run on the host can observe them all.
+#pragma once
+
+#include <cuda_pipeline.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+
+#ifndef EVENCONV_OBSERVE
+#define EVENCONV_OBSERVE(pointer, bytes, write)
+#endif
+
+namespace evenconv::cuda {
+
+// Some elements that lie side by side and are moved by one instruction.
+template <class T, int n>
+struct alignas(n * sizeof(T)) Pack {
+  T value[n];
+};
+
+template <class P>
+__device__ __forceinline__ P load(const void* from) {
+  EVENCONV_OBSERVE(from, sizeof(P), false);
+  P value;
+  memcpy(&value, __builtin_assume_aligned(from, sizeof(P)), sizeof(P));
+  return value;
+}
+
+template <class P>
+__device__ __forceinline__ void store(void* to, const P& value) {
+  EVENCONV_OBSERVE(to, sizeof(P), true);
+  memcpy(__builtin_assume_aligned(to, sizeof(P)), &value, sizeof(P));
+}
+
+// The shared memory of the launch, as many bytes as it asked for.
+__device__ __forceinline__ char* dynamic_shared() {
+#ifdef EVENCONV_CUDA_ON_HOST
+  return host::dynamic_shared();
+#else
+  extern __shared__ uint4 bytes[];
+  return reinterpret_cast<char*>(bytes);
+#endif
+}
+
+}  // namespace evenconv::cuda

@@ -1,0 +1,110 @@
+// The way of a block through its images and rows, which both chain kernels go, and the launch of a kernel.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "any_bands.h"
+
+namespace evenconv::cuda {
+
+// kStepRows steps from `step` on, in a group of images.
+struct Walk {
+  Steps images, steps;
+  int32_t group_size;
+  int64_t group, step;
+
+  template <class Tile>
+  __device__ Walk(const Plan& plan, const Tile& tile)
+      : images(tile.images),
+        steps(steps_of(plan, tile.band.begin, tile.band.end)),
+        group_size(plan.images),
+        group(images.begin),
+        step(steps.begin) {}
+
+  __device__ __forceinline__ bool more() const { return group < images.end; }
+  __device__ __forceinline__ bool enters_image() const { return step == steps.begin; }
+  __device__ __forceinline__ void advance() {
+    step += kStepRows;
+    if (step < steps.end) return;
+    step = steps.begin;
+    group += group_size;
+  }
+};
+
+// Starts the copies of the rows of a step, of which the first is row `first`, to place `at` of the rows in shared
+// memory.
+template <class Tile>
+__device__ __forceinline__ void fetch(const Source<Tile>& source, const Plan& plan, const Walk& walk, int64_t first,
+                                      typename Tile::T* rows, int at) {
+#pragma unroll
+  for (int r = 0; r < kStepRows; ++r) source.fetch(walk.group, first + r, rows + (at + r) * plan.row);
+}
+
+// The tiles between images stay zero: nothing is written there later.
+__device__ __forceinline__ void clear_margins(const Plan& plan) {
+  if (plan.margin == 0) return;
+  for (int64_t i = threadIdx.x * 16; i < plan.map_bytes; i += plan.threads * 16)
+    store(dynamic_shared() + i, Pack<uint32_t, 4>{});
+}
+
+// In place of a pass that a chain lacks.
+struct None {
+  template <class... Args>
+  __device__ explicit None(const Args&...) {}
+};
+
+inline void check(cudaError_t error) {
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string("evenconv_cuda: a kernel did not start: ") + cudaGetErrorString(error));
+}
+
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), int64_t blocks, int64_t threads, int64_t shared_bytes, cudaStream_t stream,
+            const Args&... args) {
+  if (blocks == 0) return;
+  if (blocks > INT32_MAX) throw std::runtime_error("evenconv_cuda: the tensor is too large for one launch");
+  if (shared_bytes > 48 << 10)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, args...));
+}
+
+// Calls f with the plan's template arguments as types: the layout, k and K.
+template <class T, class F>
+void with_kernel(const Plan& plan, F&& f) {
+  const auto with_layout = [&](auto k, auto K) {
+    if (plan.interleaved)
+      f(std::true_type(), k, K);
+    else
+      f(std::false_type(), k, K);
+  };
+  const auto with_even = [&](auto K) {
+    constexpr bool only_even = decltype(K)::value == 1, any = decltype(K)::value == 0;
+    if constexpr (!only_even)
+      if (plan.even == 0) return with_layout(std::integral_constant<int, 0>(), K);
+    if (plan.even == 2) return with_layout(std::integral_constant<int, 2>(), K);
+    if constexpr (only_even || any) with_layout(std::integral_constant<int, 4>(), K);
+  };
+  switch (plan.band) {
+    case 0: return with_even(std::integral_constant<int, 0>());
+    case 1: return with_even(std::integral_constant<int, 1>());
+    default: break;
+  }
+  if constexpr (!std::is_same_v<T, double>) {
+    switch (plan.band) {
+      case 3: return with_even(std::integral_constant<int, 3>());
+      case 5: return with_even(std::integral_constant<int, 5>());
+      case 7: return with_even(std::integral_constant<int, 7>());
+      case 9: return with_even(std::integral_constant<int, 9>());
+      case 11: return with_even(std::integral_constant<int, 11>());
+    }
+  }
+}
+
+}  // namespace evenconv::cuda
