@@ -115,7 +115,7 @@ if ON_HOST:
     sources += [*find("cuda_on_host", "*.cpp"), *map(on_host, find("cuda", "*.cu"))]
     include_dirs.append(str(ROOT / "csrc" / "cuda_on_host" / "include"))
     macros.append(("EVENCONV_CUDA_ON_HOST", "1"))
-    flags["cxx"].append("-Wno-unknown-pragmas")
+    flags["cxx"] += ["-Wno-unknown-pragmas", "-fno-strict-aliasing"]
 macros.append(("EVENCONV_CUDA_ARCHITECTURES", f'"{" ".join(architectures)}"'))
 
 setup(

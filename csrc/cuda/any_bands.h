@@ -190,7 +190,7 @@ class BandsGradient<Tile, 0> {
     }
   }
 
-  __device__ __forceinline__ void sum_column(const Tile& tile, const T* in, int64_t W) {
+  __device__ __forceinline__ void sum_column(const Tile& tile, const T* in) {
     if (column_missing_) return;
     const int half = taps_.row_size / 2;
     S row[V][Q], bias[Q];
@@ -207,7 +207,7 @@ class BandsGradient<Tile, 0> {
 #pragma unroll
         for (int q = 0; q < Q; ++q) row[v][q] = fma(weight[q], columns[v][q], row[v][q]);
     });
-    tile.clip(row, 0, W);
+    tile.template clip<0>(row);
     const int first = taps_.row_size + 1;
     S grad[V][Q], sum[Q];
     for (int t = 0; t < taps_.column_size; ++t) {

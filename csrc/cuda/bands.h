@@ -32,7 +32,7 @@ class Bands {
 #pragma unroll
       for (int v = 0; v < V; ++v)
 #pragma unroll
-        for (int q = 0; q < Q; ++q) pending_[i][v][q] = 0;
+        for (int q = 0; q < Q; ++q) pending_[i][v][q] = column_bias_[q];
   }
 
   // The row pass of the row in shared memory.
@@ -56,10 +56,10 @@ class Bands {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        result[v][q] = fma(column_[K - 1][q], in[v][q], pending_[0][v][q]) + column_bias_[q];
+        result[v][q] = fma(column_[K - 1][q], in[v][q], pending_[0][v][q]);
 #pragma unroll
         for (int i = 0; i < K - 2; ++i) pending_[i][v][q] = fma(column_[K - 2 - i][q], in[v][q], pending_[i + 1][v][q]);
-        pending_[K - 2][v][q] = column_[0][q] * in[v][q];
+        pending_[K - 2][v][q] = fma(column_[0][q], in[v][q], column_bias_[q]);
       }
   }
 
@@ -128,7 +128,7 @@ class BandsGradient {
   }
 
   // Adds the share of row t to the gradients of the column pass, whose input is the row pass of `in`.
-  __device__ __forceinline__ void sum_column(const Tile& tile, const T* in, int64_t W) {
+  __device__ __forceinline__ void sum_column(const Tile& tile, const T* in) {
     S window[V + K - 1][Q];
     tile.template window<K / 2>(in, window);
     S row[V][Q];
@@ -140,7 +140,7 @@ class BandsGradient {
 #pragma unroll
         for (int t = 0; t < K; ++t) row[v][q] = fma(row_[t][q], window[v + t][q], row[v][q]);
       }
-    tile.clip(row, 0, W);
+    tile.template clip<0>(row);
 #pragma unroll
     for (int v = 0; v < V; ++v)
 #pragma unroll

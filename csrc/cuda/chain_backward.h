@@ -53,21 +53,25 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   T* const even_rows = grad_rows + plan.grad_rows * plan.row;
   T* const row_grad_rows = even_rows + plan.even_rows * plan.row;
   clear_margins(plan);
-  const Source<Tile> x_source(p, plan, p.x, plan.x_piece, tile, 1, 1);
-  const Source<Tile> grad_source(p, plan, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
-  const Target<Tile> target(p, p.dx, plan.dx_piece, tile, 1, 1);
+  Source<Tile> x_source(p, plan, p.x, plan.x_piece, tile, 1, 1);
+  Source<Tile> grad_source(p, plan, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
+  Target<Tile> target(p, p.dx, plan.dx_piece, tile, 1, 1);
   Even even(p, plan, tile);
   EvenGradient even_gradient(p, plan, tile);
   BandsGradient bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
   __syncthreads();
 
-  const int column_half = plan.column_size / 2;
+  const int H = static_cast<int>(p.H), column_half = plan.column_size / 2;
   Walk now(plan, tile), next = now;
   int x_at = 0, grad_at = 0;
   const auto fetch_next = [&] {
+    if (next.enters_image()) {
+      x_source.enter(next.group);
+      grad_source.enter(next.group);
+    }
     if (next.more()) {
-      if (plan.sums) fetch(x_source, plan, next, next.step + E / 2, x_rows, x_at);
-      fetch(grad_source, plan, next, next.step + column_half, grad_rows, grad_at);
+      if (plan.sums) x_source.fetch(next.step + E / 2, x_rows + x_at * plan.row);
+      grad_source.fetch(next.step + column_half, grad_rows + grad_at * plan.row);
     }
     __pipeline_commit();
   };
@@ -80,9 +84,10 @@ __global__ void __launch_bounds__(max_threads(interleaved))
     grad_at = grad_at + kStepRows == plan.grad_rows ? 0 : grad_at + kStepRows;
     next.advance();
     fetch_next();
-    const auto in_map = [&](int64_t t) { return t >= 0 && t < p.H; };
-    const auto in_band = [&](int64_t t) { return t >= tile.band.begin && t < tile.band.end; };
-    const auto counts = [&](int64_t t) { return plan.sums && in_band(t); };
+    if (now.enters_image()) target.enter(now.group);
+    const auto in_map = [&](int t) { return t >= 0 && t < H; };
+    const auto in_band = [&](int t) { return t >= tile.first_row && t < tile.end_row; };
+    const auto counts = [&](int t) { return plan.sums && in_band(t); };
 
     if constexpr (E != 0 && K != 1) {
       if (now.enters_image()) even.reset();
@@ -91,8 +96,8 @@ __global__ void __launch_bounds__(max_threads(interleaved))
         S window[V + E][Q], result[V][Q];
         tile.template window<E / 2>(x_rows + (x_now + r) * plan.row, window);
         even.push(window, result);
-        tile.clip(result, 0, p.W);
         tile.write(even_rows + r * plan.row, result);
+        tile.clip(even_rows + r * plan.row);
       }
       __syncthreads();
     }
@@ -101,12 +106,12 @@ __global__ void __launch_bounds__(max_threads(interleaved))
       if (now.enters_image()) bands.reset();
 #pragma unroll
       for (int r = 0; r < kStepRows; ++r) {
-        const int64_t t = now.step + r;
+        const int t = now.step + r;
         bands.push(tile, grad_rows, grad_now + r);
         S result[V][Q] = {};
         if (in_map(t)) bands.column(tile, result);
         tile.write(row_grad_rows + r * plan.row, result);
-        if (counts(t)) bands.sum_column(tile, in + r * plan.row, p.W);
+        if (counts(t)) bands.sum_column(tile, in + r * plan.row);
       }
       __syncthreads();
     }
@@ -114,22 +119,22 @@ __global__ void __launch_bounds__(max_threads(interleaved))
       if (now.enters_image()) even_gradient.reset();
 #pragma unroll
     for (int r = 0; r < kStepRows; ++r) {
-      const int64_t t = now.step + r, h = t - E / 2;
+      const int t = now.step + r, h = t - E / 2;
       S grad[V + E][Q] = {};
       if constexpr (K == 1) {
         tile.template window<E / 2>(grad_rows + (grad_now + r) * plan.row, grad);
       } else if (in_map(t)) {
         bands.template row<E / 2>(tile, row_grad_rows + r * plan.row, in + r * plan.row, counts(t), grad);
-        tile.clip(grad, -E / 2, p.W);
+        tile.template clip<E / 2>(grad);
       }
       if constexpr (E == 0) {
-        if (p.dx.data && in_band(h)) target.put(now.group, h, grad);
+        if (p.dx.data && in_band(h)) target.put(h, grad);
       } else {
         const int x_row = x_now + r - E;  // row h
         S x[V][Q], dx[V][Q];
         tile.template window<0>(x_rows + (x_row < 0 ? x_row + plan.x_rows : x_row) * plan.row, x);
         even_gradient.push(grad, x, counts(h), counts(t), dx);
-        if (p.dx.data && in_band(h)) target.put(now.group, h, dx);
+        if (p.dx.data && in_band(h)) target.put(h, dx);
       }
     }
   }
@@ -139,7 +144,7 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   __syncthreads();
   S* const sums = reinterpret_cast<S*>(dynamic_shared());
   const int column = threadIdx.x / (interleaved ? plan.units : 1) % plan.tiles;
-  const int place = (static_cast<int>(tile.image) * plan.tiles + column) * plan.units * Q + tile.block_lane;
+  const int place = (tile.image * plan.tiles + column) * plan.units * Q + tile.block_lane;
   int first = 0;
   const auto write = [&](int gradient, const S(&sum)[Q]) {
 #pragma unroll

@@ -24,25 +24,29 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   T* const x_rows = reinterpret_cast<T*>(dynamic_shared());
   T* const even_rows = x_rows + plan.x_rows * plan.row;
   clear_margins(plan);
-  const Source<Tile> source(p, plan, p.x, plan.x_piece, tile, 1, 1);
-  const Target<Tile> target(p, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
+  Source<Tile> source(p, plan, p.x, plan.x_piece, tile, 1, 1);
+  Target<Tile> target(p, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
   Even even(p, plan, tile);
   Bands bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
   __syncthreads();
 
-  const int column_half = plan.column_size / 2;
+  const int H = static_cast<int>(p.H), column_half = plan.column_size / 2;
   Walk now(plan, tile), next = now;
   int at = 0;
-  if (next.more()) fetch(source, plan, next, next.step + E / 2, x_rows, at);
-  __pipeline_commit();
+  const auto fetch_next = [&] {
+    if (next.enters_image()) source.enter(next.group);
+    if (next.more()) source.fetch(next.step + E / 2, x_rows + at * plan.row);
+    __pipeline_commit();
+  };
+  fetch_next();
   for (; now.more(); now = next) {
     __pipeline_wait_prior(0);
     __syncthreads();
     const T* const x = x_rows + at * plan.row;
     at = at ? 0 : kStepRows;
     next.advance();
-    if (next.more()) fetch(source, plan, next, next.step + E / 2, x_rows, at);
-    __pipeline_commit();
+    fetch_next();
+    if (now.enters_image()) target.enter(now.group);
 
     if constexpr (E != 0) {
       if (now.enters_image()) even.reset();
@@ -52,11 +56,11 @@ __global__ void __launch_bounds__(max_threads(interleaved))
         tile.template window<E / 2>(x + r * plan.row, window);
         even.push(window, result);
         if constexpr (K == 1) {
-          const int64_t h = now.step + r;
-          if (h >= tile.band.begin && h < tile.band.end) target.put(now.group, h, result);
+          const int h = now.step + r;
+          if (h >= tile.first_row && h < tile.end_row) target.put(h, result);
         } else {
-          tile.clip(result, 0, p.W);
           tile.write(even_rows + r * plan.row, result);
+          tile.clip(even_rows + r * plan.row);
         }
       }
       if constexpr (K != 1) __syncthreads();
@@ -66,11 +70,11 @@ __global__ void __launch_bounds__(max_threads(interleaved))
       if (now.enters_image()) bands.reset();
 #pragma unroll
       for (int r = 0; r < kStepRows; ++r) {
-        const int64_t t = now.step + r, h = t - column_half;
+        const int t = now.step + r, h = t - column_half;
         S row[V][Q] = {}, result[V][Q];
-        if (t >= 0 && t < p.H) bands.row(tile, in + r * plan.row, row);
+        if (t >= 0 && t < H) bands.row(tile, in + r * plan.row, row);
         bands.column(row, result);
-        if (h >= tile.band.begin && h < tile.band.end) target.put(now.group, h, result);
+        if (h >= tile.first_row && h < tile.end_row) target.put(h, result);
       }
     }
   }

@@ -3,7 +3,7 @@
 // below it; a channel that is padded at the top has it a row earlier than the others and keeps it back.
 #pragma once
 
-#include "tile.h"
+#include "rows.h"
 
 namespace evenconv::cuda {
 
@@ -59,9 +59,9 @@ class Even {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        done_[v][q] = 0;
+        done_[v][q] = bias_[q];
 #pragma unroll
-        for (int i = 0; i < E - 1; ++i) pending_[i][v][q] = 0;
+        for (int i = 0; i < E - 1; ++i) pending_[i][v][q] = bias_[q];
       }
   }
 
@@ -74,13 +74,13 @@ class Even {
         const S previous = done_[v][q];
 #pragma unroll
         for (int i = E - 1; i >= 0; --i) {
-          S sum = i > 0 ? pending_[E - 1 - i][v][q] : S(0);
+          S sum = i > 0 ? pending_[E - 1 - i][v][q] : bias_[q];
 #pragma unroll
           for (int j = 0; j < E; ++j)
             sum = fma(weight_[i * E + j][q], sides_.left[q] ? x[v + j][q] : x[v + j + 1][q], sum);
           (i == E - 1 ? done_[v][q] : pending_[E - 2 - i][v][q]) = sum;
         }
-        result[v][q] = (sides_.top[q] ? previous : done_[v][q]) + bias_[q];
+        result[v][q] = sides_.top[q] ? previous : done_[v][q];
       }
   }
 

@@ -19,18 +19,43 @@ struct alignas(n * sizeof(T)) Pack {
   T value[n];
 };
 
+// The words that the hardware moves, whatever lies there (the host compiles this with -fno-strict-aliasing).
+template <int bytes>
+struct WordOf;
+template <>
+struct WordOf<2> {
+  using type = uint16_t;
+};
+template <>
+struct WordOf<4> {
+  using type = uint32_t;
+};
+template <>
+struct WordOf<8> {
+  using type = uint2;
+};
+template <>
+struct WordOf<16> {
+  using type = uint4;
+};
+template <class P>
+using Word = typename WordOf<sizeof(P)>::type;
+
 template <class P>
 __device__ __forceinline__ P load(const void* from) {
   EVENCONV_OBSERVE(from, sizeof(P), false);
+  const Word<P> word = *static_cast<const Word<P>*>(from);
   P value;
-  memcpy(&value, __builtin_assume_aligned(from, sizeof(P)), sizeof(P));
+  memcpy(&value, &word, sizeof(P));
   return value;
 }
 
 template <class P>
 __device__ __forceinline__ void store(void* to, const P& value) {
   EVENCONV_OBSERVE(to, sizeof(P), true);
-  memcpy(__builtin_assume_aligned(to, sizeof(P)), &value, sizeof(P));
+  Word<P> word;
+  memcpy(&word, &value, sizeof(P));
+  *static_cast<Word<P>*>(to) = word;
 }
 
 // The shared memory of the launch, as many bytes as it asked for.

@@ -46,10 +46,36 @@ __device__ __forceinline__ void narrow_pair(__nv_bfloat16* to, float x, float y)
   memcpy(to, &both, sizeof both);
 }
 
+template <class T>
+__device__ __forceinline__ void widen_pair(const T* from, Sum<T>* to) {
+  to[0] = widen(from[0]);
+  to[1] = widen(from[1]);
+}
+template <>
+__device__ __forceinline__ void widen_pair(const __half* from, float* to) {
+  __half2 both;
+  memcpy(&both, from, sizeof both);
+  const float2 wide = __half22float2(both);
+  to[0] = wide.x;
+  to[1] = wide.y;
+}
+// A bfloat16 is the upper half of a float32.
+template <>
+__device__ __forceinline__ void widen_pair(const __nv_bfloat16* from, float* to) {
+  uint32_t both;
+  memcpy(&both, from, sizeof both);
+  const uint32_t wide[2] = {both << 16, both & 0xffff0000};
+  memcpy(to, wide, sizeof wide);
+}
+
 template <class T, int n>
 __device__ __forceinline__ void widen(const Pack<T, n>& pack, Sum<T>* to) {
+  if constexpr (n == 1) {
+    to[0] = widen(pack.value[0]);
+  } else {
 #pragma unroll
-  for (int i = 0; i < n; ++i) to[i] = widen(pack.value[i]);
+    for (int i = 0; i < n; i += 2) widen_pair(pack.value + i, to + i);
+  }
 }
 
 template <class T, int n>

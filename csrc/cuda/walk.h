@@ -9,38 +9,28 @@
 
 namespace evenconv::cuda {
 
-// kStepRows steps from `step` on, in a group of images.
+// Steps from `step` on, in a group of images.
 struct Walk {
-  Steps images, steps;
-  int32_t group_size;
-  int64_t group, step;
+  int64_t group, last_image;
+  int group_size, first_step, end_step, step;
 
   template <class Tile>
   __device__ Walk(const Plan& plan, const Tile& tile)
-      : images(tile.images),
-        steps(steps_of(plan, tile.band.begin, tile.band.end)),
-        group_size(plan.images),
-        group(images.begin),
-        step(steps.begin) {}
+      : group(tile.images.begin), last_image(tile.images.end), group_size(plan.images) {
+    const Steps steps = steps_of(plan, tile.first_row, tile.end_row);
+    step = first_step = static_cast<int>(steps.begin);
+    end_step = static_cast<int>(steps.end);
+  }
 
-  __device__ __forceinline__ bool more() const { return group < images.end; }
-  __device__ __forceinline__ bool enters_image() const { return step == steps.begin; }
+  __device__ __forceinline__ bool more() const { return group < last_image; }
+  __device__ __forceinline__ bool enters_image() const { return step == first_step; }
   __device__ __forceinline__ void advance() {
     step += kStepRows;
-    if (step < steps.end) return;
-    step = steps.begin;
+    if (step < end_step) return;
+    step = first_step;
     group += group_size;
   }
 };
-
-// Starts the copies of the rows of a step, of which the first is row `first`, to place `at` of the rows in shared
-// memory.
-template <class Tile>
-__device__ __forceinline__ void fetch(const Source<Tile>& source, const Plan& plan, const Walk& walk, int64_t first,
-                                      typename Tile::T* rows, int at) {
-#pragma unroll
-  for (int r = 0; r < kStepRows; ++r) source.fetch(walk.group, first + r, rows + (at + r) * plan.row);
-}
 
 // The tiles between images stay zero: nothing is written there later.
 __device__ __forceinline__ void clear_margins(const Plan& plan) {

@@ -1,0 +1,194 @@
+// Rows of tensors on their way to shared memory, and from the threads out to tensors.
+#pragma once
+
+#include "tile.h"
+
+namespace evenconv::cuda {
+
+// Bytes of the pieces that these elements can be moved in, of at most the piece that the tensor's alignment allows.
+__device__ inline int fitting_piece(int piece, int count, int element_size) {
+  while (piece > element_size && count * element_size % piece) piece /= 2;
+  return piece;
+}
+
+// What a thread copies from a tensor to shared memory: a unit of each row. The map has the tensor's rows and columns
+// stride apart, with zeros between them.
+template <class Tile>
+class Source {
+  using T = typename Tile::T;
+  static constexpr int U = Tile::U;
+
+ public:
+  __device__ Source(const ChainParams& p, const Plan& plan, const View& view, int piece, const Tile& tile, int stride_h,
+                    int stride_w)
+      : view_(view),
+        last_image_(tile.images.end),
+        H_(static_cast<int>(p.H)),
+        skip_h_(stride_h - 1),
+        skip_w_(stride_w - 1),
+        pitch_(plan.row),
+        to_(tile.own),
+        image_(tile.image),
+        column_(tile.column) {
+    int64_t channel = tile.channel;
+    if constexpr (Tile::interleaved) {
+      const int parts = plan.units * Tile::Q / U, columns = plan.tiles * Tile::V;
+      const int part = threadIdx.x % parts, column = threadIdx.x / parts % columns;
+      channel += part * U - tile.block_lane;
+      column_ += column - tile.tile * Tile::V;
+      image_ = threadIdx.x / parts / columns;
+      to_ = image_ * plan.slot + tile.place(plan.margin * Tile::V + column) + part * U;
+    }
+    bool there = column_ >= 0 && column_ < p.W && channel < p.C;
+    if (Tile::interleaved && (column_ & skip_w_)) there = false;
+    const int64_t left = Tile::interleaved ? p.C - channel : p.W - column_;
+    count_ = !there ? 0 : left < U ? static_cast<int>(left) : U;
+    piece_ = fitting_piece(piece, count_, sizeof(T));
+    base_ = from_ = static_cast<const T*>(view.data);
+    if (there) base_ += channel * view.stride[1] + (column_ >> skip_w_) * view.stride[3];
+  }
+
+  // To the images from `group` on.
+  __device__ __forceinline__ void enter(int64_t group) {
+    const bool there = group + image_ < last_image_;
+    now_ = there ? count_ : 0;
+    if (there) from_ = base_ + (group + image_) * view_.stride[0];
+  }
+
+  // Starts the copies of kStepRows rows from row `first` on; zeros, where there is none.
+  __device__ __forceinline__ void fetch(int first, T* to) const {
+    to += to_;
+    if (piece_ == Tile::unit && !skip_h_) {
+      const T* from = from_ + first * view_.stride[2];
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r)
+        if (now_ && first + r >= 0 && first + r < H_)
+          __pipeline_memcpy_async(to + r * pitch_, from + r * view_.stride[2], Tile::unit);
+        else
+          store(to + r * pitch_, Pack<T, U>{});
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kStepRows; ++r) {
+        const int h = first + r;
+        const bool there = h >= 0 && h < H_ && !(h & skip_h_);
+        copy(from_ + (there ? (h >> skip_h_) * view_.stride[2] : 0), there ? now_ : 0, to + r * pitch_);
+      }
+    }
+  }
+
+ private:
+  // A unit of memory that is not as regular.
+  __device__ __forceinline__ void copy(const T* from, int count, T* to) const {
+    if (piece_ >= 8) return pieces<8>(from, count, to);
+    if (piece_ == 4) return pieces<4>(from, count, to);
+    const int64_t apart = view_.stride[Tile::interleaved ? 1 : 3];
+    const int skip = Tile::interleaved ? 0 : skip_w_;
+#pragma unroll 1
+    for (int i = 0; i < U; ++i) {
+      Pack<T, 1> element{};
+      if (i < count && !((column_ + i) & skip))
+        element = load<Pack<T, 1>>(from + (((column_ + i) >> skip) - (column_ >> skip)) * apart);
+      store(to + i, element);
+    }
+  }
+
+  template <int bytes>
+  __device__ __forceinline__ static void pieces(const T* from, int count, T* to) {
+    if constexpr (bytes >= sizeof(T)) {
+      constexpr int n = bytes / sizeof(T);
+#pragma unroll
+      for (int i = 0; i < U; i += n)
+        if (i < count)
+          __pipeline_memcpy_async(to + i, from + i, bytes);
+        else
+          store(to + i, Pack<T, n>{});
+    }
+  }
+
+  const View& view_;
+  const T *base_, *from_;  // the unit in the first row of the first image, of the image
+  int64_t last_image_;
+  int H_, skip_h_, skip_w_;  // strides of 1 or 2 as a shift and a mask
+  int pitch_, to_, image_, column_;
+  int count_, now_ = 0;  // elements of the tensor in a unit; in one of the image
+  int piece_;
+};
+
+// What a thread writes to a tensor: its columns of each row, of which the tensor keeps those stride apart.
+template <class Tile>
+class Target {
+  using T = typename Tile::T;
+  using S = typename Tile::S;
+  static constexpr int V = Tile::V, Q = Tile::Q;
+
+ public:
+  __device__ Target(const ChainParams& p, const View& view, int piece, const Tile& tile, int stride_h, int stride_w)
+      : view_(view),
+        last_image_(tile.images.end),
+        skip_h_(stride_h - 1),
+        skip_w_(stride_w - 1),
+        image_(tile.image),
+        column_(tile.column),
+        lanes_(Q) {
+    const bool there = tile.counts && tile.channel < p.C && column_ < p.W;
+    columns_ = !there ? 0 : p.W - column_ < V ? static_cast<int>(p.W - column_) : V;
+    while (lanes_ > 1 && p.C - tile.channel < lanes_) --lanes_;
+    piece_ = fitting_piece(piece, Tile::interleaved ? lanes_ : columns_, sizeof(T));
+    direct_ = !skip_w_ && piece_ >= static_cast<int>((Tile::interleaved ? Q : V) * sizeof(T));
+    base_ = to_ = static_cast<T*>(view.data);
+    if (there) base_ += tile.channel * view.stride[1] + (column_ >> skip_w_) * view.stride[3];
+  }
+
+  __device__ __forceinline__ void enter(int64_t group) {
+    now_ = group + image_ < last_image_ ? columns_ : 0;
+    if (now_) to_ = base_ + (group + image_) * view_.stride[0];
+  }
+
+  __device__ __forceinline__ void put(int h, const S (&values)[V][Q]) const {
+    if (h & skip_h_) return;
+    T* const to = to_ + (h >> skip_h_) * view_.stride[2];
+    if (!direct_) return scatter(to, values);
+    if constexpr (Tile::interleaved) {
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+        if (v < now_) store(to + v * view_.stride[3], narrow<T, Q>(values[v]));
+    } else if (now_) {
+      store(to, narrow<T, V>(&values[0][0]));
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void scatter(T* to, const S (&values)[V][Q]) const {
+    if constexpr (!Tile::interleaved) {
+      if (piece_ >= 8 && !skip_w_) return pieces<8>(to, values);
+      if (piece_ >= 4 && !skip_w_) return pieces<4>(to, values);
+    }
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+#pragma unroll
+      for (int q = 0; q < Q; ++q)
+        if (v < now_ && q < lanes_ && !((column_ + v) & skip_w_))
+          store(to + (((column_ + v) >> skip_w_) - (column_ >> skip_w_)) * view_.stride[3] + q * view_.stride[1],
+                narrow<T, 1>(values[v] + q));
+  }
+
+  template <int bytes>
+  __device__ __forceinline__ void pieces(T* to, const S (&values)[V][Q]) const {
+    if constexpr (bytes >= sizeof(T)) {
+      constexpr int n = bytes / sizeof(T);
+#pragma unroll
+      for (int v = 0; v < V; v += n)
+        if (v < now_) store(to + v, narrow<T, n>(&values[v][0]));
+    }
+  }
+
+  const View& view_;
+  T *base_, *to_;  // the columns in the first row of the first image, of the image
+  int64_t last_image_;
+  int skip_h_, skip_w_, image_, column_, lanes_;
+  int columns_, now_ = 0;  // of the tensor; in this image
+  int piece_;
+  bool direct_;  // by accesses as wide as the unit of a row in shared memory
+};
+
+}  // namespace evenconv::cuda
