@@ -65,7 +65,7 @@ __device__ __forceinline__ void slide(const Tile& tile, const typename Tile::T* 
   int away = -((reach + V - 1) / V);
   const auto read = [&](int part) {
     const int there = away - sides + part;
-    if (there >= -last && there <= last) tile.neighbour(row, there, window + part * V);
+    if (there >= -last && there <= last) tile.read(row + tile.neighbour(there), there, window + part * V);
   };
 #pragma unroll
   for (int part = 0; part < parts - 1; ++part) read(part);

@@ -37,10 +37,11 @@ __device__ __forceinline__ void write_partials(const ChainParams& p, const Plan&
   }
 }
 
-template <class T, bool interleaved, int E, int K>
+template <class T, bool interleaved, int unit, int E, int K>
 __global__ void __launch_bounds__(max_threads(interleaved))
     chain_backward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan, Sum<T>* const partials) {
-  using Tile = cuda::Tile<T, interleaved, unit_bytes(sizeof(T), interleaved, K, true)>;
+  constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = E / 2 + K / 2;
+  using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;
   using Even = std::conditional_t<E != 0 && K != 1, cuda::Even<Tile, E>, None>;
   using EvenGradient = std::conditional_t<E != 0, cuda::EvenGradient<Tile, E>, None>;
   using BandsGradient = std::conditional_t<K != 1, cuda::BandsGradient<Tile, K>, None>;
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   T* const grad_rows = x_rows + plan.x_rows * plan.row;
   T* const even_rows = grad_rows + plan.grad_rows * plan.row;
   T* const row_grad_rows = even_rows + plan.even_rows * plan.row;
-  clear_margins(plan);
+  write_zeros<T>(plan);
   Source<Tile> x_source(p, plan, p.x, plan.x_piece, tile, 1, 1);
   Source<Tile> grad_source(p, plan, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
   Target<Tile> target(p, p.dx, plan.dx_piece, tile, 1, 1);
@@ -162,8 +163,8 @@ __global__ void __launch_bounds__(max_threads(interleaved))
 
 template <class T>
 void launch_backward(const ChainParams& p, const Plan& plan, void* partials, cudaStream_t stream) {
-  with_kernel<T>(plan, [&](auto interleaved, auto E, auto K) {
-    launch(chain_backward<T, interleaved, E, K>, plan.blocks(), plan.threads, plan.shared_bytes, stream, p, plan,
+  with_kernel<T, true>(plan, [&](auto interleaved, auto unit, auto E, auto K) {
+    launch(chain_backward<T, interleaved, unit, E, K>, plan.blocks(), plan.threads, plan.shared_bytes, stream, p, plan,
            static_cast<Sum<T>*>(partials));
   });
 }

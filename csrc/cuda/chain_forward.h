@@ -11,10 +11,11 @@
 
 namespace evenconv::cuda {
 
-template <class T, bool interleaved, int E, int K>
+template <class T, bool interleaved, int unit, int E, int K>
 __global__ void __launch_bounds__(max_threads(interleaved))
     chain_forward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan) {
-  using Tile = cuda::Tile<T, interleaved, unit_bytes(sizeof(T), interleaved, K, false)>;
+  constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = (E > K ? E : K) / 2;
+  using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;
   using Even = std::conditional_t<E != 0, cuda::Even<Tile, E>, None>;
   using Bands = std::conditional_t<K != 1, cuda::Bands<Tile, K>, None>;
   using S = Sum<T>;
@@ -23,7 +24,7 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   const Tile tile(p, plan);
   T* const x_rows = reinterpret_cast<T*>(dynamic_shared());
   T* const even_rows = x_rows + plan.x_rows * plan.row;
-  clear_margins(plan);
+  write_zeros<T>(plan);
   Source<Tile> source(p, plan, p.x, plan.x_piece, tile, 1, 1);
   Target<Tile> target(p, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
   Even even(p, plan, tile);
@@ -82,8 +83,8 @@ __global__ void __launch_bounds__(max_threads(interleaved))
 
 template <class T>
 void launch_forward(const ChainParams& p, const Plan& plan, cudaStream_t stream) {
-  with_kernel<T>(plan, [&](auto interleaved, auto E, auto K) {
-    launch(chain_forward<T, interleaved, E, K>, plan.blocks(), plan.threads, plan.shared_bytes, stream, p, plan);
+  with_kernel<T, false>(plan, [&](auto interleaved, auto unit, auto E, auto K) {
+    launch(chain_forward<T, interleaved, unit, E, K>, plan.blocks(), plan.threads, plan.shared_bytes, stream, p, plan);
   });
 }
 

@@ -12,12 +12,14 @@ constexpr int kStepRows = 4;
 // Sizes of a row and a column pass that live in registers; others go through shared memory.
 constexpr int kBands[] = {3, 5, 7, 9, 11};
 
-// A thread owns neighbouring columns of neighbouring channels (lanes): together a unit, of 16 bytes for the widest
-// accesses, of 8 where more would not fit into the registers (long kernels of pairs of channels) or the shared memory.
-// Channels_last ("interleaved") half types take pairs of channels.
-constexpr int unit_bytes(int element_size, bool interleaved, int band, bool backward) {
-  const bool crowded = backward && interleaved && (band == 0 || (band > 7 && element_size == 2));
-  return element_size == 8 || crowded ? 8 : 16;
+// Shared memory's banks lie side by side in so many bytes.
+constexpr int kBankBytes = 128;
+
+// A thread owns neighbouring columns of neighbouring channels (lanes): together a unit. In NCHW that is 16, 8 or 4
+// bytes, as the rows' alignment allows. In channels_last ("interleaved"), where half types take pairs of channels, it
+// is 16, or 8 where more would not fit into the registers or the shared memory.
+constexpr int interleaved_unit(int element_size, int band, bool backward) {
+  return element_size == 8 || (backward && (band == 0 || (band > 7 && element_size == 2))) ? 8 : 16;
 }
 constexpr int lanes_of(int element_size, bool interleaved) { return interleaved && element_size == 2 ? 2 : 1; }
 constexpr int columns_of(int element_size, bool interleaved, int unit) {
@@ -38,9 +40,8 @@ struct Plan {
   int32_t gradients;                            // taps and biases of one channel
   int32_t unit, columns, lanes;                 // of a thread: bytes, and how they are shared out
   int32_t images, units, tiles, threads;        // of a block
-  int32_t margin;     // channels_last: zero tiles between the images of a row in shared memory
-  int32_t slot, row;  // elements there of such an image, and of a row
-  int32_t x_rows, grad_rows, even_rows, row_grad_rows;  // rows there of each map, 0 for none
+  int32_t zeros, row;                           // elements of a row in shared memory: of its zeros, of all
+  int32_t x_rows, grad_rows, even_rows, row_grad_rows, rows;  // rows there of each map, 0 for none; of all
   int64_t map_bytes, shared_bytes;    // of shared memory: these rows, or the sums that come in their place; all of it
   int32_t column_halo;                // columns on each side of a block's own that it computes too
   int64_t column_tile, column_tiles;  // columns that a block owns, blocks side by side

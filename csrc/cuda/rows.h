@@ -37,7 +37,8 @@ class Source {
       channel += part * U - tile.block_lane;
       column_ += column - tile.tile * Tile::V;
       image_ = threadIdx.x / parts / columns;
-      to_ = image_ * plan.slot + tile.place(plan.margin * Tile::V + column) + part * U;
+      const int to_tile = threadIdx.x / parts / Tile::V, away = to_tile - tile.index;
+      to_ = plan.zeros + to_tile * Tile::V * tile.width + tile.place(column % Tile::V, away) + part * U;
     }
     bool there = column_ >= 0 && column_ < p.W && channel < p.C;
     if (Tile::interleaved && (column_ & skip_w_)) there = false;
@@ -94,7 +95,7 @@ class Source {
 
   template <int bytes>
   __device__ __forceinline__ static void pieces(const T* from, int count, T* to) {
-    if constexpr (bytes >= sizeof(T)) {
+    if constexpr (bytes >= sizeof(T) && bytes <= Tile::unit) {
       constexpr int n = bytes / sizeof(T);
 #pragma unroll
       for (int i = 0; i < U; i += n)
@@ -174,7 +175,7 @@ class Target {
 
   template <int bytes>
   __device__ __forceinline__ void pieces(T* to, const S (&values)[V][Q]) const {
-    if constexpr (bytes >= sizeof(T)) {
+    if constexpr (bytes >= sizeof(T) && bytes <= Tile::unit) {
       constexpr int n = bytes / sizeof(T);
 #pragma unroll
       for (int v = 0; v < V; v += n)

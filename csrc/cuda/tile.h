@@ -1,11 +1,11 @@
 // Where a thread stands, and how rows of the maps lie in shared memory.
 //
-// The columns of a map are cut into tiles of V. A row in shared memory is, in NCHW, the tiles of all planes of the
-// block one after the other, one for each thread; there is nothing between the planes, so that neighbouring threads
-// never meet in a bank, and threads at the sides put zeros for what lies beyond. In channels_last it is the tiles of
-// each image, with zero tiles between the images; a tile has a spare column that keeps its threads' banks apart from
-// the next one's. A thread copies one unit of each row, 16 bytes where the tensor's alignment allows, asynchronously,
-// and owns one: in NCHW the same, in channels_last V columns of few channels, so that both have the same arithmetic.
+// The columns of a map are cut into tiles of V. A row in shared memory is zeros, then the tiles of all planes (NCHW) or
+// images (channels_last) of the block one after the other; a thread at the side of its map reads zeros in place of the
+// tile that is not there. In NCHW every thread has a tile, one unit of bytes. In channels_last a tile's columns each
+// are the block's channels; a tile begins with another column than the one before it, so that threads of neighbouring
+// tiles meet in no bank. A thread copies one unit of each row, 16 bytes where the tensor's alignment allows, and owns
+// one: in NCHW the same, in channels_last V columns of few channels, so that both have the same arithmetic.
 #pragma once
 
 #include "plan.h"
@@ -13,7 +13,8 @@
 
 namespace evenconv::cuda {
 
-template <class T_, bool interleaved_, int unit_>
+// kSides: tiles on each side whose place is kept at hand.
+template <class T_, bool interleaved_, int unit_, int kSides>
 struct Tile {
   using T = T_;
   using S = Sum<T>;
@@ -23,10 +24,10 @@ struct Tile {
   static constexpr int Q = lanes_of(sizeof(T), interleaved);
   static constexpr int V = columns_of(sizeof(T), interleaved, unit);
 
-  int own;                 // of a row in shared memory: the element of this thread's first column and channel
+  int own;                 // of a row in shared memory: this thread's tile, at its first channel
   int width;               // elements there from column to column
-  int tile;                // own one, of the block's
-  int tiles;               // of the block
+  int index;               // of the tile, of all in a row
+  int tile, tiles;         // of the tile, of those side by side in a map; their number
   int image;               // offset from the first image of the block's group
   int64_t channel;         // first own
   int column;              // first own, of the map; below 0 in the halo
@@ -38,14 +39,14 @@ struct Tile {
   Steps images;            // images of the block
 
   __device__ Tile(const ChainParams& p, const Plan& plan) {
-    int64_t index = blockIdx.x;
-    const int64_t channels = index % plan.channel_blocks;
-    index /= plan.channel_blocks;
-    const int64_t column_tile = index % plan.column_tiles;
-    index /= plan.column_tiles;
-    first_row = static_cast<int>(index % plan.bands * plan.band_rows);
+    int64_t block = blockIdx.x;
+    const int64_t channels = block % plan.channel_blocks;
+    block /= plan.channel_blocks;
+    const int64_t column_tile = block % plan.column_tiles;
+    block /= plan.column_tiles;
+    first_row = static_cast<int>(block % plan.bands * plan.band_rows);
     end_row = static_cast<int>(smaller(first_row + plan.band_rows, p.H));
-    images.begin = index / plan.bands * plan.images_per_chunk;
+    images.begin = block / plan.bands * plan.images_per_chunk;
     images.end = smaller(images.begin + plan.images_per_chunk, p.N);
 
     const int thread = threadIdx.x;
@@ -61,7 +62,8 @@ struct Tile {
     image = thread / (plan.units * plan.tiles);
     leads = tile == 0 && image == 0;
     width = interleaved ? plan.units * Q : 1;
-    own = interleaved ? image * plan.slot + place((plan.margin + tile) * V) + unit_index * Q : thread * V;
+    index = interleaved ? image * tiles + tile : thread;
+    own = plan.zeros + index * V * width + (interleaved ? unit_index * Q : 0);
     block_lane = unit_index * Q;
     channel = channels * plan.units * Q + block_lane;
     const int halo = plan.column_tiles > 1 ? (plan.column_halo + V - 1) / V * V : 0;
@@ -75,29 +77,47 @@ struct Tile {
       outside |= 1u << (v + kMaxHalo);
       if (v >= 0) inside = v;
     }
+#pragma unroll
+    for (int s = -kSides; s <= kSides; ++s) beside[s + kSides] = neighbour(s);
   }
 
   __device__ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-  // Elements from the first column of a tile to another column.
-  __device__ __forceinline__ int place(int distance) const {
-    if constexpr (!interleaved) return distance;
-    const int tiles_away = (distance < 0 ? distance - V + 1 : distance) / V;
-    return (distance + tiles_away) * width;
+  // Where in a tile, `away` tiles from the own one, its column v lies.
+  __device__ __forceinline__ int place(int v, int away = 0) const {
+    return interleaved ? ((v + index + away) & (V - 1)) * width : v;
+  }
+
+  // The tile so many away; zeros beyond the map, in the banks of the tile that would be there.
+  __device__ __forceinline__ int neighbour(int away) const {
+    if (away == 0 || (tile + away >= 0 && tile + away < tiles)) return own + away * V * width;
+    return interleaved ? block_lane : ((index + away) & (kBankBytes / unit - 1)) * V;
+  }
+
+  __device__ __forceinline__ void read(const T* from, int away, S (*to)[Q]) const {
+    if constexpr (interleaved) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) widen(load<Pack<T, Q>>(from + place(v, away)), to[v]);
+    } else {
+      widen(load<Pack<T, V>>(from), to[0]);
+    }
   }
 
   // Columns [-kHalo, V + kHalo) around the own ones, of a row in shared memory.
   template <int kHalo>
   __device__ __forceinline__ void window(const T* row, S (&to)[V + 2 * kHalo][Q]) const {
-    if constexpr (interleaved) {
+    constexpr int sides = (kHalo + V - 1) / V;
 #pragma unroll
-      for (int v = -kHalo; v < V + kHalo; ++v) widen(load<Pack<T, Q>>(row + own + place(v)), to[v + kHalo]);
-    } else {
-      constexpr int sides = (kHalo + V - 1) / V;
+    for (int s = -sides; s <= sides; ++s) {
+      const T* const from = row + beside[s + kSides];
+      if constexpr (interleaved) {
 #pragma unroll
-      for (int s = -sides; s <= sides; ++s) {
+        for (int v = 0; v < V; ++v)
+          if (s * V + v >= -kHalo && s * V + v < V + kHalo)
+            widen(load<Pack<T, Q>>(from + place(v, s)), to[s * V + v + kHalo]);
+      } else {
         S part[V][Q];
-        neighbour(row, s, part);
+        read(from, s, part);
 #pragma unroll
         for (int v = 0; v < V; ++v)
           if (s * V + v >= -kHalo && s * V + v < V + kHalo) to[s * V + v + kHalo][0] = part[v][0];
@@ -105,22 +125,10 @@ struct Tile {
     }
   }
 
-  // The columns of the tile that is so many tiles away; zeros beyond those of the row.
-  __device__ __forceinline__ void neighbour(const T* row, int away, S (*to)[Q]) const {
-    if constexpr (interleaved) {
-#pragma unroll
-      for (int v = 0; v < V; ++v) widen(load<Pack<T, Q>>(row + own + away * place(V) + v * width), to[v]);
-    } else {
-      Pack<T, V> part{};
-      if (away == 0 || (tile + away >= 0 && tile + away < tiles)) part = load<Pack<T, V>>(row + own + away * V);
-      widen(part, to[0]);
-    }
-  }
-
   __device__ __forceinline__ void write(T* row, const S (&from)[V][Q]) const {
     if constexpr (interleaved) {
 #pragma unroll
-      for (int v = 0; v < V; ++v) store(row + own + v * width, narrow<T, Q>(from[v]));
+      for (int v = 0; v < V; ++v) store(row + own + place(v), narrow<T, Q>(from[v]));
     } else {
       store(row + own, narrow<T, V>(&from[0][0]));
     }
@@ -145,7 +153,8 @@ struct Tile {
 
  private:
   static constexpr int kMaxHalo = 2;
-  unsigned outside;  // a bit for each column from -kMaxHalo on that lies beyond the map
+  int beside[2 * kSides + 1];  // the neighbours
+  unsigned outside;            // a bit for each column from -kMaxHalo on that lies beyond the map
 };
 
 }  // namespace evenconv::cuda

@@ -32,11 +32,12 @@ struct Walk {
   }
 };
 
-// The tiles between images stay zero: nothing is written there later.
-__device__ __forceinline__ void clear_margins(const Plan& plan) {
-  if (plan.margin == 0) return;
-  for (int64_t i = threadIdx.x * 16; i < plan.map_bytes; i += plan.threads * 16)
-    store(dynamic_shared() + i, Pack<uint32_t, 4>{});
+// The zeros of every row in shared memory.
+template <class T>
+__device__ __forceinline__ void write_zeros(const Plan& plan) {
+  T* const rows = reinterpret_cast<T*>(dynamic_shared());
+  for (int i = threadIdx.x; i < plan.rows * plan.zeros; i += plan.threads)
+    store(rows + i / plan.zeros * plan.row + i % plan.zeros, Pack<T, 1>{});
 }
 
 // In place of a pass that a chain lacks.
@@ -65,21 +66,27 @@ void launch(void (*kernel)(Params...), int64_t blocks, int64_t threads, int64_t 
   check(cudaLaunchKernelEx(&config, kernel, args...));
 }
 
-// Calls f with the plan's template arguments as types: the layout, k and K.
-template <class T, class F>
+// Calls f with what the plan has of the kernels' template arguments, as types: the layout, the unit, k and K.
+template <class T, bool backward, class F>
 void with_kernel(const Plan& plan, F&& f) {
-  const auto with_layout = [&](auto k, auto K) {
-    if (plan.interleaved)
-      f(std::true_type(), k, K);
-    else
-      f(std::false_type(), k, K);
+  const auto with_unit = [&](auto k, auto K) {
+    using std::integral_constant;
+    if (plan.interleaved) {
+      constexpr int unit = interleaved_unit(sizeof(T), decltype(K)::value, backward);
+      return f(std::true_type(), integral_constant<int, unit>(), k, K);
+    }
+    if constexpr (sizeof(T) < 8) {
+      if (plan.unit == 16) return f(std::false_type(), integral_constant<int, 16>(), k, K);
+      if (plan.unit == 4) return f(std::false_type(), integral_constant<int, 4>(), k, K);
+    }
+    return f(std::false_type(), integral_constant<int, 8>(), k, K);
   };
   const auto with_even = [&](auto K) {
     constexpr bool only_even = decltype(K)::value == 1, any = decltype(K)::value == 0;
     if constexpr (!only_even)
-      if (plan.even == 0) return with_layout(std::integral_constant<int, 0>(), K);
-    if (plan.even == 2) return with_layout(std::integral_constant<int, 2>(), K);
-    if constexpr (only_even || any) with_layout(std::integral_constant<int, 4>(), K);
+      if (plan.even == 0) return with_unit(std::integral_constant<int, 0>(), K);
+    if (plan.even == 2) return with_unit(std::integral_constant<int, 2>(), K);
+    if constexpr (only_even || any) with_unit(std::integral_constant<int, 4>(), K);
   };
   switch (plan.band) {
     case 0: return with_even(std::integral_constant<int, 0>());
