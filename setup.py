@@ -65,12 +65,18 @@ def why_no_cuda(on_host):
     return None
 
 
-def ask_nvcc(option):
+def ask_nvcc(*options):
     nvcc = f"{cpp_extension.CUDA_HOME}/bin/nvcc"
-    answer = subprocess.run([nvcc, option], capture_output=True, text=True)
+    answer = subprocess.run([nvcc, *options], capture_output=True, text=True)
     if answer.returncode != 0:
-        refuse(f"{nvcc} {option} failed: {(answer.stderr or answer.stdout).strip()}")
-    return answer.stdout
+        refuse(f"{nvcc} {' '.join(options)} failed: {(answer.stderr or answer.stdout).strip()}")
+    return answer.stdout + answer.stderr
+
+
+def find_toolkit():
+    """The nvcc on PATH may be a link or a script elsewhere; the libraries are where it says itself."""
+    top = re.search(r"TOP=(.*)", ask_nvcc("--dryrun", "-x", "cu", "-c", os.devnull))
+    return str(Path(top[1]).resolve()) if top else cpp_extension.CUDA_HOME
 
 
 def check_toolkit():
@@ -131,6 +137,7 @@ architectures = []
 extension = cpp_extension.CppExtension
 if no_cuda is None:
     check_toolkit()
+    cpp_extension.CUDA_HOME = find_toolkit()
     architectures = choose_architectures()
     print(f"evenconv_cuda: building CUDA kernels for {' '.join(architectures)}", file=sys.stderr)
     extension = cpp_extension.CUDAExtension
