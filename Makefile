@@ -20,7 +20,7 @@ test: $(VENV)/built
 # The CUDA kernels on the CPU under AddressSanitizer and UndefinedBehaviorSanitizer, as a package beside the usual one.
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
 sanitize: $(VENV)/installed
-	$(call quietly,CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" EVENCONV_CUDA_ON_HOST=1 \
+	$(call quietly,CFLAGS="-O1 -g1 $(SANITIZERS)" LDFLAGS="$(SANITIZERS)" EVENCONV_CUDA_ON_HOST=1 \
 		$(RUN) setup.py build --build-base build/sanitize --build-lib build/sanitize/lib)
 	PYTHONPATH=build/sanitize/lib:. PYTHONMALLOC=malloc \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

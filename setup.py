@@ -127,7 +127,8 @@ on_host = asks_for_host()
 no_cuda = why_no_cuda(on_host)
 sources = [*find(".", "*.cpp"), *find("cpu", "*.cpp"), *find("cuda", "*.cpp")]
 include_dirs = [pybind11.get_include()]
-flags = {"cxx": ["-O3", "-std=c++17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]}
+optimise = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]  # which would come after CFLAGS and win
+flags = {"cxx": [*optimise, "-std=c++17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]}
 macros = [
     ("TORCH_TARGET_VERSION", "0x020b000000000000"),
     ("EVENCONV_VERSION", f'"{VERSION}"'),

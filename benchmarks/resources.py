@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +59,12 @@ def find_nvcc() -> str | None:
     return shutil.which(f"{home}/bin/nvcc" if home else "nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
 
 
-def compile_kernels(architecture: str = "90", root: Path = ROOT, progress: Callable = lambda path: None) -> list[Kernel]:
+def compile_kernels(architecture: str = "90", root: Path = ROOT) -> list[Kernel]:
     """Every kernel of csrc/cuda, compiled on all cores or, for sources as they were then, found under build/."""
     sources = sorted((root / "csrc" / "cuda").glob("*.cu"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        cubins = [pool.submit(_compile, source, architecture, root) for source in sources]
-        kernels = []
-        for cubin in cubins:
-            kernels += _read(cubin.result())
-            progress(cubin.result())
-    return kernels
+        cubins = pool.map(lambda source: _compile(source, architecture, root), sources)
+        return [kernel for cubin in cubins for kernel in _read(cubin)]
 
 
 def _compile(source: Path, architecture: str, root: Path) -> Path:
