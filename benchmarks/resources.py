@@ -23,12 +23,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ("-O3", "-std=c++17", "--expt-relaxed-constexpr")
 
-# Registers of a thread at most, by kernel and, for the chains, by K (0: any sizes, 1: no row and column pass).
+# Registers of a thread at most, by kernel and, for the chains, by layout and K (0: any sizes, 1: no row and column
+# pass).
 BUDGET = {
-    "chain_forward": {0: 128, 1: 128, 3: 128, 5: 128, 7: 128, 9: 128, 11: 128},
-    "chain_backward": {0: 255, 1: 255, 3: 255, 5: 255, 7: 255, 9: 255, 11: 255},
-    "gather": 64,
-    "reduce": 64,
+    "chain_forward": {
+        "contiguous": {0: 128, 1: 128, 3: 151, 5: 161, 7: 167, 9: 254, 11: 255},
+        "channels_last": {0: 178, 1: 184, 3: 128, 5: 233, 7: 216, 9: 254, 11: 254},
+    },
+    "chain_backward": {
+        "contiguous": {0: 255, 1: 218, 3: 206, 5: 230, 7: 250, 9: 255, 11: 255},
+        "channels_last": {0: 255, 1: 255, 3: 255, 5: 255, 7: 255, 9: 255, 11: 255},
+    },
+    "gather": 40,
+    "reduce": 32,
 }
 
 
@@ -47,7 +54,10 @@ class Kernel:
     def budget(self) -> int:
         template, arguments = re.fullmatch(r"(\w+)<(.*)>", self.name).groups()
         budget = BUDGET[template]
-        return budget[int(arguments.split(", ")[-1])] if isinstance(budget, dict) else budget
+        if isinstance(budget, int):
+            return budget
+        _, interleaved, _, K = arguments.split(", ")
+        return budget["channels_last" if interleaved == "true" else "contiguous"][int(K)]
 
     @property
     def fits(self) -> bool:
