@@ -25,7 +25,7 @@ sanitize: $(VENV)/installed
 	PYTHONPATH=build/sanitize/lib:. PYTHONMALLOC=malloc \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(RUN) -P -m pytest -m sanitize
+		$(RUN) -P -m pytest -m sanitize --capture=sys
 
 # Registers and spills of the CUDA kernels, as nvcc compiles them.
 resources: $(VENV)/installed
