@@ -5,6 +5,7 @@ else for every one that nvcc knows. With EVENCONV_CUDA_ON_HOST=1 they are compil
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,36 +41,22 @@ except ImportError:
 
 ROOT = Path(__file__).resolve().parent
 VERSION = (ROOT / "evenconv_cuda" / "version.txt").read_text().strip()
-OLDEST_ARCHITECTURE = 75
-ON_HOST = os.environ.get("EVENCONV_CUDA_ON_HOST") == "1"
+OLDEST_ARCHITECTURE = 7.5
 
 
 def find(folder, pattern):
     return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / folder).glob(pattern))
 
 
-def known_architectures(nvcc):
-    """Those that this nvcc and PyTorch's build can name, the newest with PTX for what comes after it."""
-    known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
-    numbers = sorted(int(name.removeprefix("compute_")) for name in known.split())
-    names = [f"{number // 10}.{number % 10}" for number in numbers if number >= OLDEST_ARCHITECTURE]
-    names = [name for name in names if cpp_accepts(name)]
-    return [*names[:-1], f"{names[-1]}+PTX"]
+def asks_for_host():
+    value = os.environ.get("EVENCONV_CUDA_ON_HOST", "0")
+    if value not in ("0", "1"):
+        refuse(f"EVENCONV_CUDA_ON_HOST is {value!r}; accepted are 0 and 1")
+    return value == "1"
 
 
-def cpp_accepts(name):
-    os.environ["TORCH_CUDA_ARCH_LIST"] = name
-    try:
-        cpp_extension._get_cuda_arch_flags()
-    except ValueError:
-        return False
-    finally:
-        del os.environ["TORCH_CUDA_ARCH_LIST"]
-    return True
-
-
-def why_no_cuda():
-    if ON_HOST:
+def why_no_cuda(on_host):
+    if on_host:
         return "EVENCONV_CUDA_ON_HOST=1 asks for the CUDA kernels on the CPU"
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} has no CUDA"
@@ -78,19 +65,70 @@ def why_no_cuda():
     return None
 
 
-def on_host(source):
-    """A C++ file that is this CUDA file: by its ending the compiler would not know it."""
-    path = ROOT / "build" / "cuda_on_host" / f"{Path(source).stem}.cpp"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = f'#include "{ROOT / source}"\n'
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
-    return str(path.relative_to(ROOT))
+def ask_nvcc(*options):
+    nvcc = f"{cpp_extension.CUDA_HOME}/bin/nvcc"
+    answer = subprocess.run([nvcc, *options], capture_output=True, text=True)
+    if answer.returncode != 0:
+        refuse(f"{nvcc} {' '.join(options)} failed: {(answer.stderr or answer.stdout).strip()}")
+    return answer.stdout + answer.stderr
 
 
+def find_toolkit():
+    """The nvcc on PATH may be a link or a script elsewhere; the libraries are where it says itself."""
+    top = re.search(r"TOP=(.*)", ask_nvcc("--dryrun", "-x", "cu", "-c", os.devnull))
+    return str(Path(top[1]).resolve()) if top else cpp_extension.CUDA_HOME
+
+
+def check_toolkit():
+    release = re.search(r"release ([0-9.]+)", ask_nvcc("--version"))[1]
+    if release.split(".")[0] != torch.version.cuda.split(".")[0]:
+        refuse(
+            f"nvcc is of CUDA {release}, PyTorch {torch.__version__} of CUDA {torch.version.cuda}; accepted is nvcc of "
+            "the same major version (name that toolkit in CUDA_HOME)"
+        )
+
+
+def choose_architectures():
+    """Those of TORCH_CUDA_ARCH_LIST, or all that nvcc knows, the newest with PTX for what comes after it."""
+    numbers = re.findall(r"compute_(\d+)(\d)", ask_nvcc("--list-gpu-arch"))
+    known = sorted({f"{major}.{minor}" for major, minor in numbers}, key=float)
+    known = [number for number in known if float(number) >= OLDEST_ARCHITECTURE]
+    given = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+    for name in given:
+        if name.removesuffix("+PTX").rstrip("af") not in known:
+            refuse(f"TORCH_CUDA_ARCH_LIST has {name!r}; accepted are {', '.join(known)}, each also with +PTX")
+    return given or [*known[:-1], f"{known[-1]}+PTX"]
+
+
+def gencode(name):
+    number = name.removesuffix("+PTX").replace(".", "")
+    codes = [f"sm_{number}", f"compute_{number}"] if name.endswith("+PTX") else [f"sm_{number}"]
+    return [f"-gencode=arch=compute_{number},code={code}" for code in codes]
+
+
+class BuildForHost(cpp_extension.BuildExtension):
+    """Hands each CUDA source to the C++ compiler in a file whose ending it knows."""
+
+    def build_extensions(self):
+        for extension in self.extensions:
+            extension.sources = [self.as_cpp(s) if s.endswith(".cu") else s for s in extension.sources]
+        super().build_extensions()
+
+    def as_cpp(self, source):
+        path = Path(self.build_temp) / "cuda_on_host" / f"{Path(source).stem}.cpp"
+        text = f'#include "{ROOT / source}"\n'
+        if not path.exists() or path.read_text() != text:  # a file that is newer would be compiled again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return str(path)
+
+
+on_host = asks_for_host()
+no_cuda = why_no_cuda(on_host)
 sources = [*find(".", "*.cpp"), *find("cpu", "*.cpp"), *find("cuda", "*.cpp")]
 include_dirs = [pybind11.get_include()]
-flags = {"cxx": ["-O3", "-std=c++17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]}
+optimise = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]  # which would come after CFLAGS and win
+flags = {"cxx": [*optimise, "-std=c++17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]}
 macros = [
     ("TORCH_TARGET_VERSION", "0x020b000000000000"),
     ("EVENCONV_VERSION", f'"{VERSION}"'),
@@ -98,21 +136,20 @@ macros = [
 ]
 architectures = []
 extension = cpp_extension.CppExtension
-reason = why_no_cuda()
-if reason is None:
+if no_cuda is None:
+    check_toolkit()
+    cpp_extension.CUDA_HOME = find_toolkit()
+    architectures = choose_architectures()
+    print(f"evenconv_cuda: building CUDA kernels for {' '.join(architectures)}", file=sys.stderr)
     extension = cpp_extension.CUDAExtension
-    architectures = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
-    architectures = architectures or known_architectures(f"{cpp_extension.CUDA_HOME}/bin/nvcc")
-    os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(architectures)
     sources += find("cuda", "*.cu")
     macros.append(("EVENCONV_CUDA", "1"))
     flags["nvcc"] = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden"]
-    wheels = Path(torch.__file__).parents[1] / "nvidia" / f"cu{torch.version.cuda.split('.')[0]}" / "include"
-    include_dirs += [str(wheels)] if wheels.is_dir() else []  # headers that a small toolkit lacks
+    flags["nvcc"] += [flag for name in architectures for flag in gencode(name)]
 else:
-    print(f"evenconv_cuda: building for the CPU alone: {reason}", file=sys.stderr)
-if ON_HOST:
-    sources += [*find("cuda_on_host", "*.cpp"), *map(on_host, find("cuda", "*.cu"))]
+    print(f"evenconv_cuda: building for the CPU alone: {no_cuda}", file=sys.stderr)
+if on_host:
+    sources += [*find("cuda_on_host", "*.cpp"), *find("cuda", "*.cu")]
     include_dirs.append(str(ROOT / "csrc" / "cuda_on_host" / "include"))
     macros.append(("EVENCONV_CUDA_ON_HOST", "1"))
     flags["cxx"] += ["-Wno-unknown-pragmas", "-fno-strict-aliasing"]
@@ -124,11 +161,11 @@ setup(
         extension(
             "evenconv_cuda._C",
             sources,
-            depends=[*find(".", "**/*.h"), *find(".", "**/*.cu")],
+            depends=find(".", "**/*.h"),
             include_dirs=include_dirs,
             define_macros=macros,
             extra_compile_args=flags,
         )
     ],
-    cmdclass={"build_ext": cpp_extension.BuildExtension},
+    cmdclass={"build_ext": BuildForHost if on_host else cpp_extension.BuildExtension},
 )

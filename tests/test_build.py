@@ -1,11 +1,15 @@
 """The build and the binary: what they say when something is missing."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import setuptools
+import torch
+from torch.utils import cpp_extension
 
 import evenconv_cuda
 
@@ -18,9 +22,60 @@ def python(code, **environment):
     )
 
 
-def setup_py(prelude="", **environment):
-    code = f"{prelude}\nimport sys; sys.argv = ['setup.py', '--name']; exec(open('setup.py').read())"
-    return python(code, **environment)
+@pytest.fixture
+def setup_py(monkeypatch):
+    """Runs setup.py and returns what it would build."""
+
+    def run(**environment):
+        for name in ("EVENCONV_CUDA_ON_HOST", "TORCH_CUDA_ARCH_LIST", "CFLAGS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        given = {}
+        monkeypatch.setattr(setuptools, "setup", lambda **options: given.update(options))
+        runpy.run_path(str(ROOT / "setup.py"))
+        return given["ext_modules"][0]
+
+    return run
+
+
+@pytest.fixture
+def refusal(setup_py):
+    """The one sentence with which setup.py ends."""
+
+    def run(**environment):
+        with pytest.raises(SystemExit) as error:
+            setup_py(**environment)
+        prefix, sentence = error.value.code.split(": ", 1)
+        assert prefix == "evenconv_cuda"
+        return sentence
+
+    return run
+
+
+@pytest.fixture
+def toolkit(monkeypatch, tmp_path):
+    """Gives PyTorch CUDA 13.0 and an nvcc that only answers questions."""
+
+    def install(release="13.0", status=0):
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path / "links"))
+        nvcc, link = (tmp_path / folder / "bin" / "nvcc" for folder in ("toolkit", "links"))
+        nvcc.parent.mkdir(parents=True)
+        link.parent.mkdir(parents=True)
+        link.symlink_to(nvcc)
+        nvcc.write_text(f"""#!/bin/sh
+case $1 in
+--version) echo "Cuda compilation tools, release {release}, V{release}.88" ;;
+--list-gpu-arch) printf 'compute_%s\\n' 70 75 80 90 120 103 ;;
+--dryrun) echo "#$ TOP={tmp_path}/toolkit/bin/.." >&2 ;;
+esac
+exit {status}
+""")
+        nvcc.chmod(0o755)
+        return tmp_path / "toolkit"
+
+    return install
 
 
 def test_build_info():
@@ -28,10 +83,21 @@ def test_build_info():
     assert info["version"] == evenconv_cuda.__version__
     assert info["cpu_isa"] == info["cpu_isa_available"][-1]
     assert info["cpu_isa_available"][0] == "baseline"
-    assert info["cuda"] is False
-    assert info["cuda_architectures"] == []
+    assert info["cuda"] == bool(info["cuda_architectures"])
+    assert not (info["cuda"] and info["cuda_on_host"])
     assert info["torch"]
     assert info["compiler"]
+
+
+def test_the_binary_runs_cuda_kernels_on_the_host_if_it_says_so():
+    binary = evenconv_cuda.extension.load_extension()
+    assert hasattr(binary, "cuda_on_host") == evenconv_cuda.build_info()["cuda_on_host"]
+
+
+def test_a_launch_plan_can_be_read_in_every_build():
+    plan = evenconv_cuda.extension.load_extension().cuda_plan((8, 64, 56, 56), "float32", even=2, row=7, column=7)
+    assert (plan["even"], plan["band"]) == (2, 7)
+    assert plan["blocks"] > 0
 
 
 def test_a_call_that_runs_out_of_memory_leaves_the_next_one_sound():
@@ -58,27 +124,98 @@ print(run(3000).sum().item() > 0)
     assert result.stdout.split() == ["refused", "True"], result.stdout + result.stderr
 
 
-def test_setup_accepts_this_environment():
-    result = setup_py("__file__ = 'setup.py'")
-    assert result.returncode == 0, result.stderr
+def test_setup_runs_in_this_environment():
+    result = subprocess.run([sys.executable, "setup.py", "--name"], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split()[-1] == "evenconv-cuda", result.stderr
+
+
+def test_setup_needs_torch(refusal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "install torch first" in refusal()
+
+
+def test_setup_needs_a_torch_that_is_new_enough(refusal, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.10.1")
+    assert "PyTorch 2.10.1 is too old" in refusal()
+
+
+def test_setup_needs_pybind11(refusal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pybind11", None)
+    assert "needs pybind11" in refusal()
+
+
+def test_setup_needs_a_compiler(refusal):
+    assert "no C++ compiler: 'no-such-compiler' was not found" in refusal(CXX="no-such-compiler")
+
+
+def test_setup_says_why_it_builds_for_the_cpu_alone(setup_py, monkeypatch, capsys):
+    def reason(**environment):
+        setup_py(**environment)
+        return capsys.readouterr().err.removeprefix("evenconv_cuda: building for the CPU alone: ")
+
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert reason() == f"PyTorch {torch.__version__} has no CUDA\n"
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
+    assert reason() == "nvcc was not found (install the CUDA toolkit, or name it in CUDA_HOME)\n"
+    asked = reason(EVENCONV_CUDA_ON_HOST="1")
+    assert asked == "EVENCONV_CUDA_ON_HOST=1 asks for the CUDA kernels on the CPU\n"
+
+
+def test_on_the_host_the_cuda_sources_and_their_emulator_are_compiled(setup_py, toolkit):
+    toolkit()
+    extension = setup_py(EVENCONV_CUDA_ON_HOST="1")
+    assert {"csrc/cuda/device.cu", "csrc/cuda_on_host/emulator.cpp"} <= set(extension.sources)
+    assert ("EVENCONV_CUDA_ON_HOST", "1") in extension.define_macros
+    assert "cudart" not in extension.libraries
 
 
 @pytest.mark.parametrize(
-    ("prelude", "environment", "message"),
+    ("wanted", "built"),
     [
-        ("__file__ = 'setup.py'; import sys; sys.modules['torch'] = None", {}, "install torch first"),
-        ("__file__ = 'setup.py'; import torch; torch.__version__ = '2.10.1'", {}, "PyTorch 2.10.1 is too old"),
-        ("__file__ = 'setup.py'", {"CXX": "no-such-compiler"}, "no C++ compiler: 'no-such-compiler' was not found"),
-        ("__file__ = 'setup.py'; import sys; sys.modules['pybind11'] = None", {}, "needs pybind11"),
+        ("", "7.5 8.0 9.0 10.3 12.0+PTX"),
+        ("9.0", "9.0"),
+        ("8.0;9.0+PTX", "8.0 9.0+PTX"),
+        ("8.0 9.0a", "8.0 9.0a"),
     ],
 )
-def test_setup_refuses_in_one_sentence(prelude, environment, message):
-    result = setup_py(prelude, **environment)
-    assert result.returncode != 0
-    assert "Traceback" not in result.stderr
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith("evenconv_cuda: ")
-    assert message in last
+def test_setup_builds_for_the_architectures_asked_for_or_all_known(setup_py, toolkit, capsys, wanted, built):
+    toolkit()
+    extension = setup_py(TORCH_CUDA_ARCH_LIST=wanted)
+    assert capsys.readouterr().err == f"evenconv_cuda: building CUDA kernels for {built}\n"
+    assert ("EVENCONV_CUDA_ARCHITECTURES", f'"{built}"') in extension.define_macros
+    assert "csrc/cuda/device.cu" in extension.sources
+
+
+def test_nvcc_gets_code_for_each_architecture_and_ptx_where_asked_for(setup_py, toolkit):
+    toolkit()
+    flags = setup_py(TORCH_CUDA_ARCH_LIST="8.0;12.0+PTX").extra_compile_args["nvcc"]
+    targets = [flag.removeprefix("-gencode=arch=") for flag in flags if "gencode" in flag]
+    assert targets == ["compute_80,code=sm_80", "compute_120,code=sm_120", "compute_120,code=compute_120"]
+
+
+def test_libraries_are_those_of_the_toolkit_that_nvcc_names(setup_py, toolkit):
+    home = toolkit()
+    assert any(folder.startswith(str(home)) for folder in setup_py().library_dirs)
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "environment", "message"),
+    [
+        (
+            {},
+            {"TORCH_CUDA_ARCH_LIST": "8.0;9.1"},
+            "TORCH_CUDA_ARCH_LIST has '9.1'; accepted are 7.5, 8.0, 9.0, 10.3, 12.0",
+        ),
+        ({}, {"TORCH_CUDA_ARCH_LIST": "7.0"}, "TORCH_CUDA_ARCH_LIST has '7.0'; accepted are 7.5"),
+        ({}, {"EVENCONV_CUDA_ON_HOST": "yes"}, "EVENCONV_CUDA_ON_HOST is 'yes'; accepted are 0 and 1"),
+        ({"release": "12.4"}, {}, "nvcc is of CUDA 12.4"),
+        ({"status": 1}, {}, "nvcc --version failed"),
+    ],
+)
+def test_setup_refuses_what_it_cannot_build(refusal, toolkit, nvcc, environment, message):
+    toolkit(**nvcc)
+    assert message in refusal(**environment)
 
 
 def test_a_missing_binary_says_how_to_build_it():
