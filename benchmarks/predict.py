@@ -73,13 +73,13 @@ class Call:
 
 
 def arithmetic(call: Call, columns: int) -> float:
-    """Floating-point instructions for each element: taps and biases forward; backward the recomputed even pass and row
-    pass, the gradients of three weights and biases, and three transposed passes, of which the row pass also gives the
-    columns that the even one needs beside a thread's own."""
+    """Floating-point instructions that each element needs. Forward, the taps. Backward, those of the recomputed even and
+    row pass, of three weights' gradients, and of three transposed passes, of which the row pass also gives the columns
+    that the even one needs beside a thread's own; and three biases' gradients."""
     taps, K = EVEN**2, call.K
     if not call.backward:
-        return taps + 2 * K + 2
-    return 3 * taps + 4 * K + K * (columns + EVEN) / columns + 4
+        return taps + 2 * K
+    return 3 * taps + 4 * K + K * (columns + EVEN) / columns + 3
 
 
 def traffic(call: Call, plan: dict) -> float:

@@ -244,7 +244,7 @@ def _way(blocks: list[Block], loop: set[int], widest: Counter, stored: int) -> l
                     ways[-1][bytes + more] = (total, own, option)
     found = ways[owner[head]]
     if stored not in found:
-        raise ValueError(f"no way through the hot loop stores {stored} bytes; there are some of {sorted(found)}")
+        raise ValueError(f"no way through the hot loop stores {stored} bytes")
     way, step = [], found[stored]
     while step:
         way += step[1]
