@@ -73,9 +73,9 @@ class Call:
 
 
 def arithmetic(call: Call, columns: int) -> float:
-    """Floating-point instructions that each element needs. Forward, the taps. Backward, those of the recomputed even and
-    row pass, of three weights' gradients, and of three transposed passes, of which the row pass also gives the columns
-    that the even one needs beside a thread's own; and three biases' gradients."""
+    """Floating-point instructions that each element needs. Forward, the taps. Backward, those of the recomputed even
+    and row pass, of three weights' gradients, and of three transposed passes, of which the row pass also gives the
+    columns that the even one needs beside a thread's own; and three biases' gradients."""
     taps, K = EVEN**2, call.K
     if not call.backward:
         return taps + 2 * K
