@@ -9,7 +9,7 @@ CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 # A command's output only if it fails.
 quietly = mkdir -p build && { $(1); } > build/log.txt 2>&1 || { cat build/log.txt; exit 1; }
 
-.PHONY: demo test sanitize resources cuda-build bench lint format clean
+.PHONY: demo test sanitize resources cuda-build bench gpu-check lint format clean
 
 demo: $(VENV)/built
 	$(RUN) -m evenconv_cuda demo
@@ -41,6 +41,11 @@ cuda-build: $(CUDA_VENV)/installed
 
 bench: $(VENV)/built
 	$(RUN) -m benchmarks.ops
+
+# In the environment that PYTHON names, which has PyTorch with CUDA: nothing is installed.
+gpu-check: PYTHON := python3
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

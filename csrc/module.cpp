@@ -104,6 +104,7 @@ py::dict cuda_plan(const std::array<int64_t, 4>& shape, const std::string& dtype
   dict["dx_piece"] = plan.dx_piece;
   const evenconv::cuda::Steps steps = evenconv::cuda::steps_of(plan, 0, plan.band_rows);
   dict["steps"] = steps.end - steps.begin;
+  dict["step_rows"] = evenconv::cuda::kStepRows;
   return dict;
 }
 

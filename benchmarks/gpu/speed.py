@@ -1,0 +1,112 @@
+"""Times of the fused operator and of what it replaces, shape by shape, the most telling first.
+
+    python -m benchmarks.gpu.speed [--compiled | --more] [--device cuda] [--out FILE]
+
+All candidates of a shape and dtype are timed in one process, interleaved, over inputs that together do not fit into the
+L2; medians. The file holds every median.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..candidates import Candidate, candidates, compiled, with_cudnn_benchmark
+from ..timing import interleaved
+from .arguments import parse
+from .goals import evaluate
+from .report import Report
+
+FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
+
+# N, C, H = W, K and dtype: first what most goals speak of.
+FIRST = (
+    ((128, 128, 56, 7), BF16),
+    ((128, 128, 56, 7), FP32),
+    ((128, 128, 56, 3), BF16),
+    ((128, 128, 56, 3), FP32),
+    ((512, 512, 14, 7), BF16),
+    ((512, 512, 14, 7), FP32),
+)
+COMPILED = FIRST[:4]
+MORE = (
+    ((128, 128, 56, 31), FP32),
+    ((128, 128, 56, 31), BF16),
+    ((128, 128, 56, 31), FP16),
+    ((256, 256, 28, 7), FP32),
+    ((256, 256, 28, 7), BF16),
+    ((1024, 1024, 7, 5), FP32),
+    ((1024, 1024, 7, 5), BF16),
+    ((64, 64, 112, 3), FP32),
+    ((64, 64, 112, 3), BF16),
+    ((256, 240, 28, 5), FP16),
+)
+ROTATED_BYTES = 256 << 20  # of x and gradient of all sets: several times the L2 of any GPU
+ROUNDS = 15
+
+
+def sets_for(shape: tuple[int, int, int, int], dtype: torch.dtype) -> int:
+    N, C, H, _ = shape
+    return max(2, math.ceil(ROTATED_BYTES / (2 * N * C * H * H * dtype.itemsize)))
+
+
+def copies(candidate: Candidate):
+    """copy_ of x, for each set in turn."""
+    to = torch.empty_like(candidate.sets[0][0])
+    state = {"next": 0}
+
+    def call():
+        state["next"] = (state["next"] + 1) % len(candidate.sets)
+        return to.copy_(candidate.sets[state["next"]][0])
+
+    return call
+
+
+def calls_of(shape, dtype, device: str, with_compiled: bool, sets: int) -> dict[str, object]:
+    """Calls by name "what | form, layout | variant"."""
+    found = candidates(shape, dtype, device, sets)
+    calls = {f"copy | {name}": copies(c) for name, c in found.items() if name.startswith("fused")}
+    for name, candidate in found.items():
+        forms = {"eager": candidate}
+        if with_compiled and name.split(",")[0] in ("pad+concat", "in 3×3"):
+            forms = {"compiled": compiled(candidate)}
+        elif with_compiled and not name.startswith("fused"):
+            continue
+        for variant, form in forms.items():
+            calls[f"forward | {name} | {variant}"] = form.forwards()
+            calls[f"step | {name} | {variant}"] = form.steps()
+            if name.startswith("fused"):
+                calls[f"backward | {name} | {variant}"] = form.backwards()
+            elif variant == "eager" and torch.device(device).type == "cuda":
+                calls[f"forward | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form.forwards())
+                calls[f"step | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form.steps())
+    if not with_compiled:
+        N, C, H, _ = shape
+        for name, candidate in candidates((N, C, H, 3), dtype, device, sets, ("K×K",)).items():
+            calls[f"forward | 3×3, {name.split(', ')[1]} | eager"] = candidate.forwards()
+    return calls
+
+
+def run(report: Report, device: str, compiled: bool = False, more: bool = False, shapes=None, rounds: int = ROUNDS):
+    """``compiled``: torch.compile's max-autotune in place of the eager forms."""
+    shapes = shapes or (COMPILED if compiled else MORE if more else FIRST)
+    measured = []
+    for shape, dtype in shapes:
+        label = f"{', '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
+        with report.guard(f"timing {label}"):
+            sets = sets_for(shape, dtype) if torch.device(device).type == "cuda" else 1
+            times = interleaved(calls_of(shape, dtype, device, compiled, sets), rounds, device)
+            medians = {name: value["median_ms"] for name, value in times.items()}
+            measured.append({"shape": shape, "dtype": str(dtype).removeprefix("torch."), "milliseconds": medians})
+            report.note("measured", measured)
+            for name, milliseconds in sorted(medians.items(), key=lambda item: item[1]):
+                print(f"  {milliseconds:9.4f} ms  {name}")
+            report.check(f"timing {label}", True, f"{len(medians)} candidates")
+            print(*(f"  {goal}" for goal in evaluate(measured[-1:])), sep="\n", flush=True)
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    parse(__doc__, run, compiled="torch.compile's forms", more="the other shapes, and K = 31")
