@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import places
 import torch
 
 OPERATORS = ("symmetric_pad2d", "even_depthwise_conv2d", "even_conv2d", "separable_depthwise_conv2d", "xsep_conv2d")
@@ -34,7 +35,7 @@ class Case:
 
         def weight(*size):
             values = torch.randn(size, generator=generator, dtype=torch.float64) / (size[-1] * size[-2]) ** 0.5
-            return values.to(self.weight_dtype or self.dtype).requires_grad_()
+            return values.to(places.device(), self.weight_dtype or self.dtype).requires_grad_()
 
         def bias(n):
             return weight(n, 1, 1).detach().flatten().requires_grad_() if self.bias else None
@@ -70,7 +71,7 @@ def as_layout(shape, layout, dtype, generator=None):
     N, C, H, W = shape
 
     def random(*size):
-        return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(places.device(), dtype)
 
     if layout == "channels_last":
         x = random(*shape).to(memory_format=torch.channels_last)
@@ -109,4 +110,4 @@ def outputs(case, module, tensors, grad=None):
 
 def gradient_like(y):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.dtype)
+    return torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)
