@@ -9,16 +9,18 @@ OPERATORS = ("symmetric_pad2d", "even_depthwise_conv2d", "even_conv2d", "separab
 REGISTERED = tuple(name for name in OPERATORS if name != "even_conv2d")
 DIRECTIONS = ("BR", "TL", "BL", "TR", ("BR", "TL", "BL", "TR"), ("TR", "TR", "BL", "TL"))
 LAYOUTS = ("contiguous", "channels_last", "sliced", "sliced_channels_last", "transposed")
+ODD_LAYOUTS = ("misaligned", "misaligned_channels_last", "expanded")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an operator: sizes and options. ``even`` is k, ``band`` is K; ``bands`` says which of them exist."""
+    """One call of an operator: sizes and options. ``even`` is k, ``band`` is K or the row's and the column's; ``bands``
+    says which of these exist."""
 
     operator: str
     shape: tuple = (2, 6, 9, 8)
     even: int = 2
-    band: int = 5
+    band: int | tuple = 5
     bands: str = "both"
     stride: int | tuple = 1
     directions: object = ("BR", "TL", "BL", "TR")
@@ -49,8 +51,9 @@ class Case:
             if self.operator == "xsep_conv2d":
                 tensors |= {"weight_even": weight(C, 1, self.even, self.even), "bias_even": bias(C)}
             row, col = self.bands in ("both", "row"), self.bands in ("both", "col")
-            tensors |= {"weight_row": weight(C, 1, 1, self.band) if row else None, "bias_row": bias(C) if row else None}
-            tensors |= {"weight_col": weight(C, 1, self.band, 1) if col else None, "bias_col": bias(C) if col else None}
+            width, height = self.band if isinstance(self.band, tuple) else (self.band, self.band)
+            tensors |= {"weight_row": weight(C, 1, 1, width) if row else None, "bias_row": bias(C) if row else None}
+            tensors |= {"weight_col": weight(C, 1, height, 1) if col else None, "bias_col": bias(C) if col else None}
         return tensors
 
     def options(self):
@@ -81,6 +84,12 @@ def as_layout(shape, layout, dtype, generator=None):
         x = random(N, C + 2, 2 * H, W + 3).to(memory_format=torch.channels_last)[:, 1 : C + 1, ::2, 2 : W + 2]
     elif layout == "transposed":
         x = random(N, C, W, H).transpose(2, 3)
+    elif layout == "misaligned":
+        x = random(N * C * H * W + 1)[1:].view(shape)
+    elif layout == "misaligned_channels_last":
+        x = random(N * H * W * C + 1)[1:].view(N, H, W, C).permute(0, 3, 1, 2)
+    elif layout == "expanded":
+        x = random(1, C, 1, W).expand(shape)
     else:
         x = random(*shape)
     return x.detach().requires_grad_()

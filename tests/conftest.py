@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import places
 import pytest
 import torch
@@ -29,3 +31,42 @@ def isa(request):
     binary.set_cpu_isa(request.param)
     yield request.param
     binary.set_cpu_isa(best)
+
+
+class OnHost:
+    """Orders and counters of the CUDA kernels on the CPU."""
+
+    ORDERS = (("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2), ("shuffled", 3))
+
+    def __init__(self, binary):
+        self._binary = binary
+
+    @contextmanager
+    def order(self, name, seed=0):
+        self._binary.set_order(name, seed)
+        try:
+            yield
+        finally:
+            self._binary.set_order("forward", 0)
+
+    @contextmanager
+    def count(self):
+        """Counters, filled in at the end of the block."""
+        counters = {}
+        self._binary.reset_counters()
+        self._binary.set_counting(True)
+        try:
+            yield counters
+        finally:
+            self._binary.set_counting(False)
+            counters.update(self._binary.counters())
+
+
+@pytest.fixture
+def on_host():
+    """The CUDA kernels on the CPU, in force during the test."""
+    reason = places.why_not("cuda_on_host")
+    if reason:
+        pytest.skip(reason)
+    with places.at("cuda_on_host"):
+        yield OnHost(evenconv_cuda.extension.load_extension().cuda_on_host)
