@@ -163,12 +163,10 @@ def test_each_subset_of_the_gradients(variant, layout):
 
 @family
 @layout
-def test_no_images(on_host, variant, layout):
+def test_no_images(variant, layout):
     case = Case(**variant, shape=(0, 6, 5, 4), layout=layout)
-    with on_host.count() as counters:
-        found = outputs(case, functional, case.inputs())
-    assert all(not value.any() for value in found.values())
-    assert counters["bytes_written"] == sum(t.nbytes for name, t in found.items() if name not in ("x", "y"))
+    for name, value in outputs(case, functional, case.inputs()).items():
+        assert not value.any(), name
 
 
 @family
@@ -222,9 +220,9 @@ def test_a_kernel_of_one_copies_every_finite_value(layout, dtype):
 def test_elements_more_than_two_to_the_31_apart(far, layout):
     """In x and in the result's gradient, in each dimension; few pages of the memory are touched."""
     shape = (2, 3, 5, 4)
-    order = (3, 2, 1, 0) if layout == "contiguous" else (1, 3, 2, 0)
-    if order[0] == far and layout == "channels_last":
+    if far == 1 and layout == "channels_last":
         pytest.skip("channels lie side by side, or it is not channels_last")
+    order = [d for d in ((3, 2, 1, 0) if layout == "contiguous" else (1, 3, 2, 0)) if d != far] + [far]
 
     def spread(values):
         strides, reach = [0] * 4, 1
@@ -256,7 +254,7 @@ def cases(draw):
     half = dtype in (torch.float16, torch.bfloat16)
     return Case(
         operator,
-        shape=(draw(st.integers(1, 3)), draw(st.sampled_from((1, 2, 3, 5, 6, 8))), draw(sizes()), draw(sizes())),
+        shape=(draw(st.integers(1, 3)), draw(st.sampled_from((1, 2, 3, 5, 6, 8, 17))), draw(sizes()), draw(sizes())),
         even=draw(st.sampled_from((2, 4))),
         band=draw(st.one_of(K, st.tuples(K, K))),
         bands=draw(st.sampled_from(("both", "row", "col"))) if operator.startswith("sep") else "both",
@@ -271,7 +269,7 @@ def cases(draw):
 
 
 @settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @drawn(cases())
 def test_any_case(case):

@@ -90,3 +90,19 @@ def test_backward_reads_x_and_the_gradient_once_and_writes_dx_once(on_host, shap
     read = found.counters["bytes_read"] - found.partial_bytes
     read -= 2 * found.map_bytes * columns_read(found.plan, shape[3])
     assert 0 <= read <= found.weight_bytes + 2 * found.halo_bytes
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_rows_of_whole_units_fill_their_sectors(on_host, backward, dtype):
+    """A row of 56 is 7 or 14 units of 16 bytes. Of a warp's units few share a sector with those of another warp."""
+    found = Measured(Case("xsep_conv2d", SHAPES[0], band=7, dtype=dtype), on_host, backward).counters
+    assert found["sectors_written"] * 32 <= 1.25 * found["bytes_written"]
+    assert found["sectors_read"] * 32 <= 1.25 * found["bytes_read"]
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_channels_last_writes_at_least_half_sectors(on_host, shape, backward, dtype):
+    """Of 16 bytes, where blocks are made narrow so that there are enough of them."""
+    found = Measured(Case("xsep_conv2d", shape, band=7, layout="channels_last", dtype=dtype), on_host, backward)
+    assert found.counters["sectors_written"] * 32 <= 2.05 * found.counters["bytes_written"]
