@@ -105,7 +105,7 @@ def test_a_grid_for_more_than_two_to_the_31_elements(shape, channels_last):
 @pytest.mark.parametrize("size", [7, 14, 28, 56, 112])
 @pytest.mark.parametrize("K", [3, 7])
 def test_partial_sums_of_a_large_tensor_are_small(size, K, channels_last, dtype):
-    """Of 64 MiB: a hundredth, or what about 264 blocks need, two for each multiprocessor of an H200, and 4 % at most."""
+    """Of 64 MiB: a hundredth, or what some 264 blocks need, two for each multiprocessor of an H200; at most 4 %."""
     itemsize = 4 if dtype == "float32" else 2
     for C in (16, 64, 512, 960):
         N = pieces(64 << 20, C * size * size * itemsize)
