@@ -2,22 +2,25 @@
 
 from dataclasses import dataclass, field
 
+import places
 import torch
 
 OPERATORS = ("symmetric_pad2d", "even_depthwise_conv2d", "even_conv2d", "separable_depthwise_conv2d", "xsep_conv2d")
 REGISTERED = tuple(name for name in OPERATORS if name != "even_conv2d")
 DIRECTIONS = ("BR", "TL", "BL", "TR", ("BR", "TL", "BL", "TR"), ("TR", "TR", "BL", "TL"))
 LAYOUTS = ("contiguous", "channels_last", "sliced", "sliced_channels_last", "transposed")
+ODD_LAYOUTS = ("misaligned", "misaligned_channels_last", "expanded")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an operator: sizes and options. ``even`` is k, ``band`` is K; ``bands`` says which of them exist."""
+    """One call of an operator: sizes and options. ``even`` is k, ``band`` is K or the row's and the column's; ``bands``
+    says which of these exist."""
 
     operator: str
     shape: tuple = (2, 6, 9, 8)
     even: int = 2
-    band: int = 5
+    band: int | tuple = 5
     bands: str = "both"
     stride: int | tuple = 1
     directions: object = ("BR", "TL", "BL", "TR")
@@ -34,7 +37,7 @@ class Case:
 
         def weight(*size):
             values = torch.randn(size, generator=generator, dtype=torch.float64) / (size[-1] * size[-2]) ** 0.5
-            return values.to(self.weight_dtype or self.dtype).requires_grad_()
+            return values.to(places.device(), self.weight_dtype or self.dtype).requires_grad_()
 
         def bias(n):
             return weight(n, 1, 1).detach().flatten().requires_grad_() if self.bias else None
@@ -48,8 +51,9 @@ class Case:
             if self.operator == "xsep_conv2d":
                 tensors |= {"weight_even": weight(C, 1, self.even, self.even), "bias_even": bias(C)}
             row, col = self.bands in ("both", "row"), self.bands in ("both", "col")
-            tensors |= {"weight_row": weight(C, 1, 1, self.band) if row else None, "bias_row": bias(C) if row else None}
-            tensors |= {"weight_col": weight(C, 1, self.band, 1) if col else None, "bias_col": bias(C) if col else None}
+            width, height = self.band if isinstance(self.band, tuple) else (self.band, self.band)
+            tensors |= {"weight_row": weight(C, 1, 1, width) if row else None, "bias_row": bias(C) if row else None}
+            tensors |= {"weight_col": weight(C, 1, height, 1) if col else None, "bias_col": bias(C) if col else None}
         return tensors
 
     def options(self):
@@ -70,7 +74,7 @@ def as_layout(shape, layout, dtype, generator=None):
     N, C, H, W = shape
 
     def random(*size):
-        return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(places.device(), dtype)
 
     if layout == "channels_last":
         x = random(*shape).to(memory_format=torch.channels_last)
@@ -80,6 +84,12 @@ def as_layout(shape, layout, dtype, generator=None):
         x = random(N, C + 2, 2 * H, W + 3).to(memory_format=torch.channels_last)[:, 1 : C + 1, ::2, 2 : W + 2]
     elif layout == "transposed":
         x = random(N, C, W, H).transpose(2, 3)
+    elif layout == "misaligned":
+        x = random(N * C * H * W + 1)[1:].view(shape)
+    elif layout == "misaligned_channels_last":
+        x = random(N * H * W * C + 1)[1:].view(N, H, W, C).permute(0, 3, 1, 2)
+    elif layout == "expanded":
+        x = random(1, C, 1, W).expand(shape)
     else:
         x = random(*shape)
     return x.detach().requires_grad_()
@@ -109,4 +119,4 @@ def outputs(case, module, tensors, grad=None):
 
 def gradient_like(y):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.dtype)
+    return torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)

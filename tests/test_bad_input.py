@@ -73,7 +73,11 @@ FUNCTIONS = [
         TypeError,
         r"several dtypes \(weight_even torch.float16, weight_row torch.float32",
     ),
-    (lambda: use_backend("cuda").__enter__(), ValueError, r"name is 'cuda'; accepted are \('fused', 'reference'\)"),
+    (
+        lambda: use_backend("cuda").__enter__(),
+        ValueError,
+        r"name is 'cuda'; accepted are \('fused', 'reference', 'cuda_on_host'\)",
+    ),
     (lambda: evenconv_cuda.extension.load_extension().set_cpu_isa("mmx"), ValueError, r"isa is 'mmx'; accepted"),
 ]
 
@@ -159,6 +163,7 @@ DISPATCHER = [
 ]
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(("call", "message"), DISPATCHER, ids=range(len(DISPATCHER)))
 def test_dispatcher(call, message):
     """Straight at the binary: its own checks keep it from reading out of bounds."""

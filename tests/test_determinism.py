@@ -6,6 +6,8 @@ from cases import Case, outputs
 
 from evenconv_cuda import functional
 
+pytestmark = pytest.mark.usefixtures("place")
+
 
 @pytest.fixture
 def threads():

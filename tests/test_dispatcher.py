@@ -1,6 +1,7 @@
 """What PyTorch's own machinery asks of an operator: derivatives, compile, export, autocast, vmap."""
 
 import cases
+import places
 import pytest
 import torch
 from cases import OPERATORS, REGISTERED, Case, given, gradient_like, outputs
@@ -10,6 +11,8 @@ from evenconv_cuda.directions import numbers
 
 CONVOLUTIONS = tuple(name for name in OPERATORS if name != "symmetric_pad2d")
 LAYOUTS = ("contiguous", "channels_last")
+
+everywhere = pytest.mark.usefixtures("place")
 
 
 def small(operator, **options):
@@ -36,6 +39,7 @@ def arguments(case):
     return [x, *parameters[::2], *parameters[1::2], *rest]
 
 
+@everywhere
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("stride", [1, (2, 1)], ids=str)
 def test_gradcheck_and_gradgradcheck(operator, stride):
@@ -48,7 +52,7 @@ def test_gradcheck_and_gradgradcheck(operator, stride):
 
 def tied(shared):
     """Calls whose arguments depend on each other, as a scalar function of one tensor."""
-    band = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(3, 1, 1, 3) * shared.mean()
+    band = torch.linspace(-1, 1, 9, dtype=shared.dtype, device=shared.device).reshape(3, 1, 1, 3) * shared.mean()
     even = shared[0, :, :2, :2].unsqueeze(1)
     calls = {
         "a weight is the other's transpose": lambda: functional.xsep_conv2d(shared, even, band, band.transpose(2, 3)),
@@ -63,9 +67,10 @@ def tied(shared):
     return {name: call().square().sum() for name, call in calls.items()}
 
 
+@everywhere
 def test_double_backward_of_arguments_that_depend_on_each_other():
     """gradcheck's leaves are independent; here paths between arguments must be counted once."""
-    shared = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    shared = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=places.device(), requires_grad=True)
     with use_backend("reference"):
         expected = tied(shared)
     for name, loss in tied(shared).items():
@@ -75,6 +80,7 @@ def test_double_backward_of_arguments_that_depend_on_each_other():
         torch.testing.assert_close(*second, msg=f"penalty's gradient where {name}")
 
 
+@everywhere
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize(
     "transform", ["grad of grad", "jvp", "jacfwd", "jacrev", "vjp", "hessian", "vmap of vjp", "forward-mode"]
@@ -107,18 +113,20 @@ def test_torch_func(operator, transform):
         "vmap of vjp": lambda x: torch.vmap(lambda v: func.vjp(f, x)[1](v)[0])(torch.stack([f(x), f(x).sin()])),
         "forward-mode": forward_mode,
     }
-    value = transforms[transform](torch.ones(3, dtype=x.dtype) if transform == "hessian" else x)
+    argument = torch.ones(3, dtype=x.dtype, device=x.device) if transform == "hessian" else x
+    value = transforms[transform](argument)
     with use_backend("reference"):
-        expected = transforms[transform](torch.ones(3, dtype=x.dtype) if transform == "hessian" else x)
+        expected = transforms[transform](argument)
     assert expected.abs().max() > 0
     torch.testing.assert_close(value, expected)
 
 
+@everywhere
 @pytest.mark.parametrize("even", [2, 4])
 def test_derivatives_of_the_crop(even):
     """The pad's backward is an operator of its own, whose derivatives are pads."""
     crop = torch.ops.evenconv_cuda.symmetric_pad2d_backward
-    x = torch.randn(2, 6, 5, 7, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64, device=places.device(), requires_grad=True)
 
     def cubed(x):
         return crop(x, even, numbers(("TL", "BR", "TR", "BL"))).pow(3).sum()
@@ -128,6 +136,7 @@ def test_derivatives_of_the_crop(even):
     torch.testing.assert_close(torch.func.grad(cubed)(x.detach()), torch.autograd.grad(cubed(x), x)[0])
 
 
+@everywhere
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_batched_gradients(operator):
     case = small(operator)
@@ -140,6 +149,7 @@ def test_batched_gradients(operator):
         torch.testing.assert_close([gradient[index] for gradient in batched], list(single))
 
 
+@everywhere
 @pytest.mark.parametrize("bands", ["row", "col"])
 def test_gradcheck_of_a_single_band(bands):
     case = small("separable_depthwise_conv2d", bands=bands)
@@ -149,6 +159,7 @@ def test_gradcheck_of_a_single_band(bands):
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
+@everywhere
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_gradients_of_a_part_of_the_inputs(operator):
     """Frozen weights, or a map that needs no gradient, change nothing for the others."""
@@ -172,6 +183,7 @@ def test_saved_for_backward_is_x_and_the_weights(operator):
     assert sum(saved) == sum(t.numel() for t in given(tensors).values())
 
 
+@everywhere
 @pytest.mark.parametrize("operator", REGISTERED)
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 def test_opcheck(operator, layout):
@@ -190,6 +202,7 @@ def test_opcheck(operator, layout):
         torch.library.opcheck(backward, (grad, *detached, wanted))
 
 
+@everywhere
 @pytest.mark.parametrize("operator", REGISTERED)
 def test_the_dispatcher_operator_itself_differentiates(operator):
     case = Case(operator, shape=(2, 5, 6, 7), dtype=torch.float64)
@@ -293,25 +306,27 @@ def test_export(operator, layout):
     torch.testing.assert_close(exported.module()(other), model(other))
 
 
+@everywhere
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(operator, dtype):
     case = Case(operator, shape=(2, 6, 9, 8))
     tensors = case.inputs()
-    with torch.autocast("cpu", dtype=dtype):
+    with torch.autocast(places.device(), dtype=dtype):
         y = case.run(functional, tensors)
     assert y.dtype == dtype
     low = tensors | {"x": tensors["x"].detach().to(dtype)}
     torch.testing.assert_close(y, case.run(functional, low))
     for inside in (False, True):
-        with torch.autocast("cpu", dtype=dtype, enabled=inside):
+        with torch.autocast(places.device(), dtype=dtype, enabled=inside):
             gradients = torch.autograd.grad(y.float().square().mean(), list(given(tensors).values()), retain_graph=True)
         assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
 
 
+@everywhere
 def test_autocast_leaves_float64_alone_and_reaches_double_backward():
     case = small("xsep_conv2d")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(places.device(), dtype=torch.bfloat16):
         tensors = case.inputs()
         y = case.run(functional, tensors)
         assert y.dtype == torch.float64
@@ -320,13 +335,14 @@ def test_autocast_leaves_float64_alone_and_reaches_double_backward():
     assert first.dtype == second.dtype == torch.float64
 
 
+@everywhere
 def test_double_backward_inside_autocast_is_not_cast():
     case = Case("xsep_conv2d", shape=(2, 6, 9, 8))
     tensors = case.inputs()
     y = case.run(functional, tensors)
     gradients = []
     for inside in (False, True):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+        with torch.autocast(places.device(), dtype=torch.bfloat16, enabled=inside):
             (first,) = torch.autograd.grad(y, tensors["x"], gradient_like(y), create_graph=True)
         gradients.append(first)
     assert torch.equal(*gradients)
@@ -338,13 +354,15 @@ def test_autocast_is_registered(operator, key):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"evenconv_cuda::{operator}", key)
 
 
+@everywhere
 def test_autocast_casts_weights_of_other_half_types():
     case = Case("xsep_conv2d", shape=(1, 4, 5, 5), dtype=torch.float32)
     tensors = {n: t.detach() if n == "x" else t.detach().half() for n, t in case.inputs().items()}
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(places.device(), dtype=torch.bfloat16):
         assert case.run(functional, tensors).dtype == torch.bfloat16
 
 
+@everywhere
 @pytest.mark.parametrize(
     ("operator", "batched"),
     [("symmetric_pad2d", "x"), *((name, part) for name in CONVOLUTIONS for part in ("x", "all", "weights"))],
@@ -363,6 +381,7 @@ def test_vmap(operator, batched):
         torch.testing.assert_close(y[k], one(**{n: t.select(1, k) for n, t in batch.items()}))
 
 
+@everywhere
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_per_sample_gradients(operator):
     """vmap over grad: what differential privacy and influence functions do."""

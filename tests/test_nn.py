@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 
+import places
 import pytest
 import torch
 from torch import nn as tnn
@@ -28,7 +29,7 @@ def make(request):
 
 @pytest.fixture
 def x():
-    return torch.randn(2, 6, 9, 8)
+    return torch.randn(2, 6, 9, 8, device=places.device())
 
 
 def function_of(layer):
@@ -46,17 +47,19 @@ def function_of(layer):
     return lambda x: function(x, p["weight"], p["bias"], **options, directions=layer.directions)
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": (1, 2), "bias": False}], ids=str)
 def test_forward(make, x, options):
-    layer = make(**options)
+    layer = make(**options).to(places.device())
     y = layer(x)
     assert torch.equal(y, function_of(layer)(x))
     with use_backend("reference"):
         torch.testing.assert_close(layer(x), y)
 
 
+@pytest.mark.usefixtures("place")
 def test_backward_reaches_every_parameter(make, x):
-    layer = make()
+    layer = make().to(places.device())
     layer(x).square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in layer.parameters())
 
@@ -143,8 +146,9 @@ def test_deepcopy_and_pickle(make, x):
         assert all(a is not b for a, b in zip(twin.parameters(), layer.parameters()))
 
 
+@pytest.mark.usefixtures("place")
 def test_channels_last_model(make, x):
-    layer = make().to(memory_format=torch.channels_last)
+    layer = make().to(places.device(), memory_format=torch.channels_last)
     y = layer(x.to(memory_format=torch.channels_last))
     assert y.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(y, layer(x))
