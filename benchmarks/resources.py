@@ -56,7 +56,7 @@ class Kernel:
         budget = BUDGET[template]
         if isinstance(budget, int):
             return budget
-        _, interleaved, _, K = arguments.split(", ")
+        _, interleaved, _, _, K = arguments.split(", ")
         return budget["channels_last" if interleaved == "true" else "contiguous"][int(K)]
 
     @property

@@ -38,10 +38,11 @@ __device__ __forceinline__ void write_partials(const ChainParams& p, const Plan&
 }
 
 template <class T, bool interleaved, int unit, int E, int K>
-__global__ void __launch_bounds__(max_threads(interleaved))
+__global__ void __launch_bounds__(max_threads(interleaved), 1)
     chain_backward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan, Sum<T>* const partials) {
   constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = E / 2 + K / 2;
   using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;
+  using EvenKernel = std::conditional_t<E != 0, cuda::EvenKernel<Tile, E>, None>;
   using Even = std::conditional_t<E != 0 && K != 1, cuda::Even<Tile, E>, None>;
   using EvenGradient = std::conditional_t<E != 0, cuda::EvenGradient<Tile, E>, None>;
   using BandsGradient = std::conditional_t<K != 1, cuda::BandsGradient<Tile, K>, None>;
@@ -57,8 +58,9 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   Source<Tile> x_source(p, plan, p.x, plan.x_piece, tile, 1, 1);
   Source<Tile> grad_source(p, plan, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
   Target<Tile> target(p, p.dx, plan.dx_piece, tile, 1, 1);
-  Even even(p, plan, tile);
-  EvenGradient even_gradient(p, plan, tile);
+  const EvenKernel even_kernel(p, plan, tile);
+  Even even(even_kernel);
+  EvenGradient even_gradient(even_kernel);
   BandsGradient bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
   __syncthreads();
 
@@ -92,7 +94,7 @@ __global__ void __launch_bounds__(max_threads(interleaved))
 
     if constexpr (E != 0 && K != 1) {
       if (now.enters_image()) even.reset();
-#pragma unroll
+#pragma unroll 2
       for (int r = 0; r < kStepRows; ++r) {
         S window[V + E][Q], result[V][Q];
         tile.template window<E / 2>(x_rows + (x_now + r) * plan.row, window);
@@ -105,7 +107,7 @@ __global__ void __launch_bounds__(max_threads(interleaved))
     const T* const in = E != 0 ? even_rows : x_rows + x_now * plan.row;
     if constexpr (K != 1) {
       if (now.enters_image()) bands.reset();
-#pragma unroll
+#pragma unroll 2
       for (int r = 0; r < kStepRows; ++r) {
         const int t = now.step + r;
         bands.push(tile, grad_rows, grad_now + r);
@@ -118,7 +120,7 @@ __global__ void __launch_bounds__(max_threads(interleaved))
     }
     if constexpr (E != 0)
       if (now.enters_image()) even_gradient.reset();
-#pragma unroll
+#pragma unroll 2
     for (int r = 0; r < kStepRows; ++r) {
       const int t = now.step + r, h = t - E / 2;
       S grad[V + E][Q] = {};

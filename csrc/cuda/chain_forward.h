@@ -12,10 +12,11 @@
 namespace evenconv::cuda {
 
 template <class T, bool interleaved, int unit, int E, int K>
-__global__ void __launch_bounds__(max_threads(interleaved))
+__global__ void __launch_bounds__(max_threads(interleaved), 1)
     chain_forward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan) {
   constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = (E > K ? E : K) / 2;
   using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;
+  using EvenKernel = std::conditional_t<E != 0, cuda::EvenKernel<Tile, E>, None>;
   using Even = std::conditional_t<E != 0, cuda::Even<Tile, E>, None>;
   using Bands = std::conditional_t<K != 1, cuda::Bands<Tile, K>, None>;
   using S = Sum<T>;
@@ -27,7 +28,8 @@ __global__ void __launch_bounds__(max_threads(interleaved))
   write_zeros<T>(plan);
   Source<Tile> source(p, plan, p.x, plan.x_piece, tile, 1, 1);
   Target<Tile> target(p, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
-  Even even(p, plan, tile);
+  const EvenKernel even_kernel(p, plan, tile);
+  Even even(even_kernel);
   Bands bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
   __syncthreads();
 

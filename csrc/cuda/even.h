@@ -24,12 +24,17 @@ __device__ __forceinline__ void read_parameter(typename Tile::S (&to)[Tile::Q], 
   }
 }
 
-// Which sides of its channels are padded more.
-template <class Tile>
-struct Sides {
+// The kernels of a thread's channels, and which sides of them are padded more.
+template <class Tile, int E>
+struct EvenKernel {
   bool top[Tile::Q], left[Tile::Q];
+  typename Tile::S weight[E * E][Tile::Q], bias[Tile::Q];
 
-  __device__ Sides(const ChainParams& p, const Tile& tile) {
+  __device__ EvenKernel(const ChainParams& p, const Plan& plan, const Tile& tile) {
+    const Stage& stage = p.stage[plan.even_stage];
+#pragma unroll
+    for (int t = 0; t < E * E; ++t) read_parameter(weight[t], stage.weight, E * E, t, p, tile);
+    read_parameter(bias, stage.bias, 1, 0, p, tile);
 #pragma unroll
     for (int q = 0; q < Tile::Q; ++q) {
       int group = 3;
@@ -46,22 +51,16 @@ class Even {
   static constexpr int V = Tile::V, Q = Tile::Q;
 
  public:
-  __device__ Even(const ChainParams& p, const Plan& plan, const Tile& tile) : sides_(p, tile) {
-    const Stage& stage = p.stage[plan.even_stage];
-#pragma unroll
-    for (int t = 0; t < E * E; ++t) read_parameter(weight_[t], stage.weight, E * E, t, p, tile);
-    read_parameter(bias_, stage.bias, 1, 0, p, tile);
-    reset();
-  }
+  __device__ explicit Even(const EvenKernel<Tile, E>& kernel) : kernel_(kernel) { reset(); }
 
   __device__ __forceinline__ void reset() {
 #pragma unroll
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        done_[v][q] = bias_[q];
+        done_[v][q] = kernel_.bias[q];
 #pragma unroll
-        for (int i = 0; i < E - 1; ++i) pending_[i][v][q] = bias_[q];
+        for (int i = 0; i < E - 1; ++i) pending_[i][v][q] = kernel_.bias[q];
       }
   }
 
@@ -74,19 +73,18 @@ class Even {
         const S previous = done_[v][q];
 #pragma unroll
         for (int i = E - 1; i >= 0; --i) {
-          S sum = i > 0 ? pending_[E - 1 - i][v][q] : bias_[q];
+          S sum = i > 0 ? pending_[E - 1 - i][v][q] : kernel_.bias[q];
 #pragma unroll
           for (int j = 0; j < E; ++j)
-            sum = fma(weight_[i * E + j][q], sides_.left[q] ? x[v + j][q] : x[v + j + 1][q], sum);
+            sum = fma(kernel_.weight[i * E + j][q], kernel_.left[q] ? x[v + j][q] : x[v + j + 1][q], sum);
           (i == E - 1 ? done_[v][q] : pending_[E - 2 - i][v][q]) = sum;
         }
-        result[v][q] = sides_.top[q] ? previous : done_[v][q];
+        result[v][q] = kernel_.top[q] ? previous : done_[v][q];
       }
   }
 
  private:
-  Sides<Tile> sides_;
-  S weight_[E * E][Q], bias_[Q];
+  const EvenKernel<Tile, E>& kernel_;
   S pending_[E - 1][V][Q];  // rows that lack x below, the one to be done next first
   S done_[V][Q];
 };
@@ -101,10 +99,7 @@ class EvenGradient {
  public:
   static constexpr int kGradients = E * E + 1;
 
-  __device__ EvenGradient(const ChainParams& p, const Plan& plan, const Tile& tile) : sides_(p, tile) {
-    const Stage& stage = p.stage[plan.even_stage];
-#pragma unroll
-    for (int t = 0; t < E * E; ++t) read_parameter(weight_[t], stage.weight, E * E, t, p, tile);
+  __device__ explicit EvenGradient(const EvenKernel<Tile, E>& kernel) : kernel_(kernel) {
 #pragma unroll
     for (int g = 0; g < kGradients; ++g)
 #pragma unroll
@@ -136,10 +131,10 @@ class EvenGradient {
     for (int q = 0; q < Q; ++q)
 #pragma unroll
       for (int v = 0; v < V + E - 1; ++v) {
-        const S newest = sides_.left[q] ? grad[v + 1][q] : grad[v][q];
+        const S newest = kernel_.left[q] ? grad[v + 1][q] : grad[v][q];
 #pragma unroll
         for (int i = E; i > 1; --i) row_[i][v][q] = row_[i - 1][v][q];
-        row_[1][v][q] = sides_.top[q] ? newest : row_[0][v][q];
+        row_[1][v][q] = kernel_.top[q] ? newest : row_[0][v][q];
         row_[0][v][q] = newest;
       }
 #pragma unroll
@@ -150,7 +145,7 @@ class EvenGradient {
 #pragma unroll
         for (int i = 0; i < E; ++i)
 #pragma unroll
-          for (int j = 0; j < E; ++j) sum = fma(weight_[i * E + j][q], row_[1 + i][v + E - 1 - j][q], sum);
+          for (int j = 0; j < E; ++j) sum = fma(kernel_.weight[i * E + j][q], row_[1 + i][v + E - 1 - j][q], sum);
         dx[v][q] = sum;
       }
     if (!sum_row) return;
@@ -172,8 +167,7 @@ class EvenGradient {
   }
 
  private:
-  Sides<Tile> sides_;
-  S weight_[E * E][Q];
+  const EvenKernel<Tile, E>& kernel_;
   S row_[E + 1][V + E - 1][Q];
   S sum_[kGradients][Q];  // of each tap and the bias
 };
