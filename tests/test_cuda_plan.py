@@ -46,9 +46,9 @@ def test_every_plan(arguments):
     plan = cuda_plan(**arguments)
     N, C, H, W = arguments["shape"]
     assert plan == cuda_plan(**arguments)
-    assert 1 <= plan["threads"] <= 256
+    assert 1 <= plan["threads"] <= 128
     assert plan["threads"] == plan["images"] * plan["units"] * plan["tiles"]
-    assert plan["unit_bytes"] in (8, 16)
+    assert plan["unit_bytes"] in (4, 8, 16)
 
     # What the blocks own covers the tensor, and the last of them in each direction owns something.
     assert plan["channel_blocks"] == pieces(C, plan["units"] * plan["lanes"])
@@ -105,13 +105,13 @@ def test_a_grid_for_more_than_two_to_the_31_elements(shape, channels_last):
 @pytest.mark.parametrize("size", [7, 14, 28, 56, 112])
 @pytest.mark.parametrize("K", [3, 7])
 def test_partial_sums_of_a_large_tensor_are_small(size, K, channels_last, dtype):
-    """Of 64 MiB: a hundredth, or what some 264 blocks need, two for each multiprocessor of an H200; at most 4 %."""
+    """Of 64 MiB: a hundredth, or what some 528 blocks need, four for each multiprocessor of an H200; at most 4 %."""
     itemsize = 4 if dtype == "float32" else 2
     for C in (16, 64, 512, 960):
         N = pieces(64 << 20, C * size * size * itemsize)
         plan = cuda_plan((N, C, size, size), dtype, channels_last, 2, K, K, (1, 1), True)
         share = plan["splits"] * plan["gradients"] * C * 4 / (N * C * size * size * itemsize)
         across = plan["channel_blocks"] * plan["column_tiles"]
-        assert share <= 0.01 or plan["blocks"] < 264 + across, (C, plan)
+        assert share <= 0.01 or plan["blocks"] < 528 + across, (C, plan)
         assert share <= 0.04, (C, plan)
         assert plan["blocks"] >= 256

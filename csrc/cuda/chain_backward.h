@@ -38,7 +38,7 @@ __device__ __forceinline__ void write_partials(const ChainParams& p, const Plan&
 }
 
 template <class T, bool interleaved, int unit, int E, int K>
-__global__ void __launch_bounds__(max_threads(interleaved), 1)
+__global__ void __launch_bounds__(kMaxThreads, 1)
     chain_backward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan, Sum<T>* const partials) {
   constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = E / 2 + K / 2;
   using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;

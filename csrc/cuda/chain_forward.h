@@ -12,7 +12,7 @@
 namespace evenconv::cuda {
 
 template <class T, bool interleaved, int unit, int E, int K>
-__global__ void __launch_bounds__(max_threads(interleaved), 1)
+__global__ void __launch_bounds__(kMaxThreads, 1)
     chain_forward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan) {
   constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = (E > K ? E : K) / 2;
   using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;

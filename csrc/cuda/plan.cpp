@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 
 namespace evenconv::cuda {
@@ -9,14 +10,18 @@ namespace {
 // So much of an SM's shared memory as every architecture from 7.5 on gives to a block.
 constexpr int64_t kMaxSharedBytes = 64 << 10;
 
-// Two blocks for each multiprocessor of the largest GPUs; so many that blocks of unlike length even out.
-constexpr int64_t kLeastBlocks = 264, kEnoughBlocks = 1056;
+// Four blocks for each multiprocessor of the largest GPUs, so that none waits long for another; so many that blocks of
+// unlike length even out; and threads whose rows under way are what memory takes to be busy.
+constexpr int64_t kLeastBlocks = 528, kEnoughBlocks = 1056, kEnoughThreads = 1 << 16;
 
 // Blocks do not get smaller for the sake of their number, and no smaller for that of shared memory.
 constexpr int64_t kFewThreads = 64, kFewestThreads = 32;
 
-// Partial sums of the gradients take no more than this share of x's bytes.
-constexpr double kPartialShare = 0.01;
+// Partial sums of the gradients take no more than this share of x's bytes, or the plan counts for so much less.
+constexpr double kPartialShare = 0.01, kLavish = 0.5;
+
+// A plan that is worth so much is taken, whatever smaller blocks would be worth.
+constexpr double kGood = 0.8;
 
 // A band is at least so many times the rows that it computes for its neighbours.
 constexpr int64_t kBandHalos = 8;
@@ -103,7 +108,7 @@ void choose_block(const ChainParams& p, Plan& plan, int64_t threads, int64_t mos
   plan.column_tile = p.W;
   plan.column_tiles = 1;
   if (int64_t{plan.tiles} * plan.columns < p.W) {
-    const int64_t sides = 2 * ceil_div(halo, plan.columns), owned = std::max<int64_t>(plan.tiles - sides, sides);
+    const int64_t sides = 2 * ceil_div(halo, plan.columns), owned = std::max(plan.tiles - sides, sides / 2);
     plan.column_tiles = ceil_div(p.W, owned * plan.columns);
     plan.column_tile = round_up(ceil_div(p.W, plan.column_tiles), plan.columns);
     plan.column_tiles = ceil_div(p.W, plan.column_tile);
@@ -148,23 +153,37 @@ double partial_share(const ChainParams& p, const Plan& plan, int64_t splits) {
   return static_cast<double>(splits * plan.gradients * sum_size(p)) / std::max(map_bytes, 1.0);
 }
 
-// Bands of rows and chunks of images, for blocks in number.
-void choose_grid(const ChainParams& p, Plan& plan) {
+// Bands of rows and chunks of images, for blocks in number; frugal, for no more of them than the partial sums allow.
+void choose_grid(const ChainParams& p, Plan& plan, bool frugal) {
   const int64_t across = plan.channel_blocks * plan.column_tiles;
   const int64_t groups = ceil_div(std::max<int64_t>(p.N, 1), plan.images);
   const auto chunks_for = [&](int64_t blocks) { return std::clamp<int64_t>(ceil_div(blocks, across), 1, groups); };
   int64_t chunks = chunks_for(kEnoughBlocks);
   if (plan.backward) {
-    const double one = partial_share(p, plan, plan.column_tiles);
-    chunks = std::min(chunks, std::max(static_cast<int64_t>(kPartialShare / one), chunks_for(kLeastBlocks)));
+    const auto affordable = static_cast<int64_t>(kPartialShare / partial_share(p, plan, plan.column_tiles));
+    chunks = std::min(chunks, frugal ? std::max<int64_t>(affordable, 1) : chunks_for(kLeastBlocks));
   }
   plan.images_per_chunk = ceil_div(groups, chunks) * plan.images;
   plan.chunks = ceil_div(std::max<int64_t>(p.N, 1), plan.images_per_chunk);
   const int64_t halo = plan.even / 2 + plan.column_size / 2;
   const int64_t most_bands = std::max<int64_t>(p.H / std::max<int64_t>(kBandHalos * halo, kStepRows), 1);
-  const int64_t bands = std::clamp<int64_t>(ceil_div(kLeastBlocks, across * plan.chunks), 1, most_bands);
+  const int64_t blocks = across * plan.chunks;
+  const int64_t wanted = std::max(ceil_div(kLeastBlocks, blocks), ceil_div(kEnoughThreads, blocks * plan.threads));
+  const int64_t bands = std::clamp<int64_t>(frugal && plan.backward ? 1 : wanted, 1, most_bands);
   plan.band_rows = round_up(ceil_div(p.H, bands), p.stride_h);
   plan.bands = ceil_div(p.H, plan.band_rows);
+}
+
+// How much of a GPU a plan keeps busy with what has to be done: at most 1.
+double merit_of(const ChainParams& p, const Plan& plan) {
+  const double columns = static_cast<double>(plan.column_tiles) * plan.tiles * plan.columns;
+  const double rows =
+      plan.bands > 1 ? static_cast<double>(plan.band_rows + 2 * (plan.even / 2 + plan.column_size / 2)) / plan.band_rows
+                     : 1;
+  // A block that is alone on a multiprocessor is faster.
+  const double busy = std::sqrt(static_cast<double>(std::min(plan.blocks(), kLeastBlocks)) / kLeastBlocks);
+  const bool frugal = !plan.backward || partial_share(p, plan, plan.splits()) <= kPartialShare;
+  return busy * round_up(p.W, plan.columns) / columns / rows * (frugal ? 1 : kLavish);
 }
 
 }  // namespace
@@ -176,19 +195,24 @@ Plan make_plan(const ChainParams& p, bool backward) {
   plan.element_size = p.dtype == Dtype::float64 ? 8 : p.dtype == Dtype::float32 ? 4 : 2;
   choose_kernel(p, plan);
   choose_unit(p, plan);
+  double best = -1;
+  Plan chosen = plan;
   for (bool narrow : {false, true})
-    for (int64_t threads = max_threads(plan.interleaved); threads >= kFewestThreads; threads /= 2) {
+    for (int64_t threads = kMaxThreads; threads >= kFewestThreads; threads /= 2) {
       const Widths widths = widths_of(p, plan, threads, narrow);
       for (int64_t channels = widths.widest; channels >= widths.narrowest; channels /= 2) {
         choose_block(p, plan, threads, channels, widths);
-        choose_grid(p, plan);
-        if (plan.shared_bytes > kMaxSharedBytes) continue;
-        const bool enough =
-            plan.blocks() >= kLeastBlocks && (!backward || partial_share(p, plan, plan.splits()) <= kPartialShare);
-        if (enough || (threads <= kFewThreads && channels / 2 < widths.narrowest)) return plan;
+        if (plan.shared_bytes > kMaxSharedBytes || plan.threads > kMaxThreads) continue;
+        for (bool frugal : {true, false}) {
+          choose_grid(p, plan, frugal);
+          const double merit = merit_of(p, plan);
+          if (merit > best) chosen = plan;
+          best = std::max(best, merit);
+        }
       }
+      if (best >= 0 && (best >= kGood || threads <= kFewThreads)) return chosen;
     }
-  return plan;
+  return chosen;
 }
 
 }  // namespace evenconv::cuda

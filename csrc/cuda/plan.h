@@ -25,7 +25,7 @@ constexpr int lanes_of(int element_size, bool interleaved) { return interleaved 
 constexpr int columns_of(int element_size, bool interleaved, int unit) {
   return unit / element_size / lanes_of(element_size, interleaved);
 }
-constexpr int max_threads(bool interleaved) { return interleaved ? 256 : 128; }
+constexpr int kMaxThreads = 128;
 
 // A block is images × units × tiles threads: so many images at once, of units × lanes channels and tiles × columns
 // columns. It goes down a band of rows of one group of images after the other (chain_forward.h).
