@@ -64,7 +64,7 @@ class Call:
     def kernel_name(self, plan: dict) -> str:
         template = "chain_backward" if self.backward else "chain_forward"
         layout = "true" if self.channels_last else "false"
-        return f"{template}<{CPP_TYPES[self.dtype]}, {layout}, {EVEN}, {plan['band']}>"
+        return f"{template}<{CPP_TYPES[self.dtype]}, {layout}, {plan['unit_bytes']}, {EVEN}, {plan['band']}>"
 
     @property
     def bytes(self) -> int:

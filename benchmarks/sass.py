@@ -226,10 +226,10 @@ def _way(blocks: list[Block], loop: set[int], widest: Counter, stored: int) -> l
         ways.append({})
         nested = len(component) > 1 or component & set(blocks[min(component)].next) - {head}
         if nested:
-            if any(_stored(blocks[i]) for i in component):  # element by element
+            own, bytes = _inner_way(blocks, component, widest, stored)
+            if not own:
                 continue
-            own = [(i, True) for i, _ in _way(blocks, component, widest, 0)]
-            cost, bytes = tuple(map(sum, zip(*(_cost(blocks[i], widest) for i, _ in own)))), 0
+            cost = tuple(map(sum, zip(*(_cost(blocks[i], widest) for i, _ in own))))
         else:
             (node,) = component
             own, cost, bytes = [(node, False)], _cost(blocks[node], widest), _stored(blocks[node])
@@ -250,3 +250,15 @@ def _way(blocks: list[Block], loop: set[int], widest: Counter, stored: int) -> l
         way += step[1]
         step = step[2]
     return way
+
+
+def _inner_way(blocks: list[Block], loop: set[int], widest: Counter, stored: int) -> tuple[list[tuple[int, bool]], int]:
+    """The way of a turn of an inner loop, and what all its turns store: nothing or, two or four rows' turns, all that is
+    to be stored. None for a loop that stores other amounts, as one over single elements does."""
+    turns = (2, 4) if any(_stored(blocks[i]) for i in loop) else (None,)
+    for n in turns:
+        try:
+            return [(i, True) for i, _ in _way(blocks, loop, widest, stored // n if n else 0)], stored if n else 0
+        except ValueError:
+            continue
+    return [], 0

@@ -169,7 +169,7 @@ class BandsGradient<Tile, 0> {
 
   __device__ void reset() {}
 
-  __device__ __forceinline__ void push(const Tile&, const T* grads, int newest) {
+  __device__ __forceinline__ void push(const Tile&, const T* grads, int newest, int) {
     grads_ = grads;
     newest_ = newest;
   }

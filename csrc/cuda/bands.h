@@ -27,6 +27,7 @@ class Bands {
   }
 
   __device__ __forceinline__ void reset() {
+    stay_behind_branch();
 #pragma unroll
     for (int i = 0; i < K - 1; ++i)
 #pragma unroll
@@ -76,7 +77,7 @@ class BandsGradient {
   static constexpr int V = Tile::V, Q = Tile::Q;
 
  public:
-  __device__ BandsGradient(const ChainParams& p, const Plan& plan, const Tile& tile, char*) : pitch_(plan.row) {
+  __device__ BandsGradient(const ChainParams& p, const Plan& plan, const Tile& tile, char*) {
     const Stage &row = p.stage[plan.row_stage], &column = p.stage[plan.column_stage];
 #pragma unroll
     for (int t = 0; t < K; ++t) {
@@ -92,6 +93,7 @@ class BandsGradient {
   }
 
   __device__ __forceinline__ void reset() {
+    stay_behind_branch();
 #pragma unroll
     for (int i = 0; i < K; ++i)
 #pragma unroll
@@ -101,9 +103,9 @@ class BandsGradient {
   }
 
   // Takes row t + K/2 of the result's gradient, which is row `at` of those in shared memory.
-  __device__ __forceinline__ void push(const Tile& tile, const T* grads, int at) {
+  __device__ __forceinline__ void push(const Tile& tile, const T* grads, int at, int pitch) {
     S newest[V][Q];
-    tile.template window<0>(grads + at * pitch_, newest);
+    tile.template window<0>(grads + at * pitch, newest);
 #pragma unroll
     for (int v = 0; v < V; ++v)
 #pragma unroll
@@ -193,7 +195,6 @@ class BandsGradient {
 
  private:
   S row_[K][Q], column_[K][Q], row_bias_[Q];
-  int pitch_;
   S grad_[K][V][Q];
   S row_sum_[K + 1][Q], column_sum_[K + 1][Q];  // of each tap and the bias
 };

@@ -38,7 +38,7 @@ __device__ __forceinline__ void write_partials(const ChainParams& p, const Plan&
 }
 
 template <class T, bool interleaved, int unit, int E, int K>
-__global__ void __launch_bounds__(kMaxThreads, 1)
+__global__ void __launch_bounds__(kMaxThreads, blocks_at_least(interleaved, true, K))
     chain_backward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan, Sum<T>* const partials) {
   constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = E / 2 + K / 2;
   using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;
@@ -48,12 +48,15 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   using BandsGradient = std::conditional_t<K != 1, cuda::BandsGradient<Tile, K>, None>;
   using S = Sum<T>;
   constexpr int V = Tile::V, Q = Tile::Q;
+  [[maybe_unused]] constexpr int at_once = K > 9 || (K == 0 && E == 4) ? 1 : 2;  // rows, as many as registers allow
 
   const Tile tile(p, plan);
+  const int pitch = row_pitch<Tile, K>(plan);
+  const int x_count = x_rows_of(true, E), grad_count = K == 0 ? plan.grad_rows : 2 * kStepRows;
   T* const x_rows = reinterpret_cast<T*>(dynamic_shared());
-  T* const grad_rows = x_rows + plan.x_rows * plan.row;
-  T* const even_rows = grad_rows + plan.grad_rows * plan.row;
-  T* const row_grad_rows = even_rows + plan.even_rows * plan.row;
+  T* const grad_rows = x_rows + x_count * pitch;
+  T* const even_rows = grad_rows + grad_count * pitch;
+  T* const row_grad_rows = even_rows + (E != 0 && K != 1 ? kStepRows : 0) * pitch;
   write_zeros<T>(plan);
   Source<Tile> x_source(p, plan, p.x, plan.x_piece, tile, 1, 1);
   Source<Tile> grad_source(p, plan, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
@@ -64,17 +67,18 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   BandsGradient bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
   __syncthreads();
 
-  const int H = static_cast<int>(p.H), column_half = plan.column_size / 2;
+  const unsigned H = static_cast<unsigned>(p.H), band_rows = tile.end_row - tile.first_row;
+  const int column_half = plan.column_size / 2;
   Walk now(plan, tile), next = now;
   int x_at = 0, grad_at = 0;
   const auto fetch_next = [&] {
     if (next.enters_image()) {
-      x_source.enter(next.group);
-      grad_source.enter(next.group);
+      x_source.enter(next.group, next.step + E / 2);
+      grad_source.enter(next.group, next.step + column_half);
     }
     if (next.more()) {
-      if (plan.sums) x_source.fetch(next.step + E / 2, x_rows + x_at * plan.row);
-      grad_source.fetch(next.step + column_half, grad_rows + grad_at * plan.row);
+      if (plan.sums) x_source.fetch(next.step + E / 2, x_rows + x_at * pitch, pitch);
+      grad_source.fetch(next.step + column_half, grad_rows + grad_at * pitch, pitch);
     }
     __pipeline_commit();
   };
@@ -83,51 +87,51 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     __pipeline_wait_prior(0);
     __syncthreads();
     const int x_now = x_at, grad_now = grad_at;
-    x_at = x_at + kStepRows == plan.x_rows ? 0 : x_at + kStepRows;
-    grad_at = grad_at + kStepRows == plan.grad_rows ? 0 : grad_at + kStepRows;
+    x_at = x_at + kStepRows == x_count ? 0 : x_at + kStepRows;
+    grad_at = grad_at + kStepRows == grad_count ? 0 : grad_at + kStepRows;
     next.advance();
     fetch_next();
-    if (now.enters_image()) target.enter(now.group);
-    const auto in_map = [&](int t) { return t >= 0 && t < H; };
-    const auto in_band = [&](int t) { return t >= tile.first_row && t < tile.end_row; };
+    if (now.enters_image()) target.enter(now.group, tile.first_row);
+    const auto in_map = [&](int t) { return static_cast<unsigned>(t) < H; };
+    const auto in_band = [&](int t) { return static_cast<unsigned>(t - tile.first_row) < band_rows; };
     const auto counts = [&](int t) { return plan.sums && in_band(t); };
 
     if constexpr (E != 0 && K != 1) {
       if (now.enters_image()) even.reset();
-#pragma unroll 2
+#pragma unroll at_once
       for (int r = 0; r < kStepRows; ++r) {
         S window[V + E][Q], result[V][Q];
-        tile.template window<E / 2>(x_rows + (x_now + r) * plan.row, window);
+        tile.template window<E / 2>(x_rows + (x_now + r) * pitch, window);
         even.push(window, result);
-        tile.write(even_rows + r * plan.row, result);
-        tile.clip(even_rows + r * plan.row);
+        tile.write(even_rows + r * pitch, result);
       }
+      tile.clip(even_rows, pitch);
       __syncthreads();
     }
-    const T* const in = E != 0 ? even_rows : x_rows + x_now * plan.row;
+    const T* const in = E != 0 ? even_rows : x_rows + x_now * pitch;
     if constexpr (K != 1) {
       if (now.enters_image()) bands.reset();
-#pragma unroll 2
+#pragma unroll at_once
       for (int r = 0; r < kStepRows; ++r) {
         const int t = now.step + r;
-        bands.push(tile, grad_rows, grad_now + r);
+        bands.push(tile, grad_rows, grad_now + r, pitch);
         S result[V][Q] = {};
         if (in_map(t)) bands.column(tile, result);
-        tile.write(row_grad_rows + r * plan.row, result);
-        if (counts(t)) bands.sum_column(tile, in + r * plan.row);
+        tile.write(row_grad_rows + r * pitch, result);
+        if (counts(t)) bands.sum_column(tile, in + r * pitch);
       }
       __syncthreads();
     }
     if constexpr (E != 0)
       if (now.enters_image()) even_gradient.reset();
-#pragma unroll 2
+#pragma unroll at_once
     for (int r = 0; r < kStepRows; ++r) {
       const int t = now.step + r, h = t - E / 2;
       S grad[V + E][Q] = {};
       if constexpr (K == 1) {
-        tile.template window<E / 2>(grad_rows + (grad_now + r) * plan.row, grad);
+        tile.template window<E / 2>(grad_rows + (grad_now + r) * pitch, grad);
       } else if (in_map(t)) {
-        bands.template row<E / 2>(tile, row_grad_rows + r * plan.row, in + r * plan.row, counts(t), grad);
+        bands.template row<E / 2>(tile, row_grad_rows + r * pitch, in + r * pitch, counts(t), grad);
         tile.template clip<E / 2>(grad);
       }
       if constexpr (E == 0) {
@@ -135,7 +139,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
       } else {
         const int x_row = x_now + r - E;  // row h
         S x[V][Q], dx[V][Q];
-        tile.template window<0>(x_rows + (x_row < 0 ? x_row + plan.x_rows : x_row) * plan.row, x);
+        tile.template window<0>(x_rows + (x_row < 0 ? x_row + x_count : x_row) * pitch, x);
         even_gradient.push(grad, x, counts(h), counts(t), dx);
         if (p.dx.data && in_band(h)) target.put(h, dx);
       }

@@ -12,7 +12,7 @@
 namespace evenconv::cuda {
 
 template <class T, bool interleaved, int unit, int E, int K>
-__global__ void __launch_bounds__(kMaxThreads, 1)
+__global__ void __launch_bounds__(kMaxThreads, blocks_at_least(interleaved, false, K))
     chain_forward(const __grid_constant__ ChainParams p, const __grid_constant__ Plan plan) {
   constexpr int columns = columns_of(sizeof(T), interleaved, unit), reach = (E > K ? E : K) / 2;
   using Tile = cuda::Tile<T, interleaved, unit, (reach + columns - 1) / columns>;
@@ -23,8 +23,9 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   constexpr int V = Tile::V, Q = Tile::Q;
 
   const Tile tile(p, plan);
+  const int pitch = row_pitch<Tile, K>(plan);
   T* const x_rows = reinterpret_cast<T*>(dynamic_shared());
-  T* const even_rows = x_rows + plan.x_rows * plan.row;
+  T* const even_rows = x_rows + x_rows_of(false, E) * pitch;
   write_zeros<T>(plan);
   Source<Tile> source(p, plan, p.x, plan.x_piece, tile, 1, 1);
   Target<Tile> target(p, p.y, plan.y_piece, tile, p.stride_h, p.stride_w);
@@ -33,39 +34,41 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   Bands bands(p, plan, tile, dynamic_shared() + plan.map_bytes);
   __syncthreads();
 
-  const int H = static_cast<int>(p.H), column_half = plan.column_size / 2;
+  const unsigned H = static_cast<unsigned>(p.H), band_rows = tile.end_row - tile.first_row;
+  const auto in_band = [&](int h) { return static_cast<unsigned>(h - tile.first_row) < band_rows; };
+  const int column_half = plan.column_size / 2;
   Walk now(plan, tile), next = now;
   int at = 0;
   const auto fetch_next = [&] {
-    if (next.enters_image()) source.enter(next.group);
-    if (next.more()) source.fetch(next.step + E / 2, x_rows + at * plan.row);
+    if (next.enters_image()) source.enter(next.group, next.step + E / 2);
+    if (next.more()) source.fetch(next.step + E / 2, x_rows + at * pitch, pitch);
     __pipeline_commit();
   };
   fetch_next();
   for (; now.more(); now = next) {
     __pipeline_wait_prior(0);
     __syncthreads();
-    const T* const x = x_rows + at * plan.row;
+    const T* const x = x_rows + at * pitch;
     at = at ? 0 : kStepRows;
     next.advance();
     fetch_next();
-    if (now.enters_image()) target.enter(now.group);
+    if (now.enters_image()) target.enter(now.group, tile.first_row);
 
     if constexpr (E != 0) {
       if (now.enters_image()) even.reset();
 #pragma unroll
       for (int r = 0; r < kStepRows; ++r) {
         S window[V + E][Q], result[V][Q];
-        tile.template window<E / 2>(x + r * plan.row, window);
+        tile.template window<E / 2>(x + r * pitch, window);
         even.push(window, result);
         if constexpr (K == 1) {
           const int h = now.step + r;
-          if (h >= tile.first_row && h < tile.end_row) target.put(h, result);
+          if (in_band(h)) target.put(h, result);
         } else {
-          tile.write(even_rows + r * plan.row, result);
-          tile.clip(even_rows + r * plan.row);
+          tile.write(even_rows + r * pitch, result);
         }
       }
+      if constexpr (K != 1) tile.clip(even_rows, pitch);
       if constexpr (K != 1) __syncthreads();
     }
     if constexpr (K != 1) {
@@ -75,9 +78,9 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
       for (int r = 0; r < kStepRows; ++r) {
         const int t = now.step + r, h = t - column_half;
         S row[V][Q] = {}, result[V][Q];
-        if (t >= 0 && t < H) bands.row(tile, in + r * plan.row, row);
+        if (static_cast<unsigned>(t) < H) bands.row(tile, in + r * pitch, row);
         bands.column(row, result);
-        if (h >= tile.first_row && h < tile.end_row) target.put(h, result);
+        if (in_band(h)) target.put(h, result);
       }
     }
   }

@@ -54,6 +54,7 @@ class Even {
   __device__ explicit Even(const EvenKernel<Tile, E>& kernel) : kernel_(kernel) { reset(); }
 
   __device__ __forceinline__ void reset() {
+    stay_behind_branch();
 #pragma unroll
     for (int v = 0; v < V; ++v)
 #pragma unroll
@@ -108,6 +109,7 @@ class EvenGradient {
   }
 
   __device__ __forceinline__ void reset() {
+    stay_behind_branch();
 #pragma unroll
     for (int i = 0; i <= E; ++i)
 #pragma unroll

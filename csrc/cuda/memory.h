@@ -58,6 +58,22 @@ __device__ __forceinline__ void store(void* to, const P& value) {
   *static_cast<Word<P>*>(to) = word;
 }
 
+// So many bytes further on.
+template <class T>
+__device__ __forceinline__ const T* advance(const T* pointer, int bytes) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(pointer) + bytes);
+}
+template <class T>
+__device__ __forceinline__ T* advance(T* pointer, int bytes) {
+  return reinterpret_cast<T*>(reinterpret_cast<char*>(pointer) + bytes);
+}
+
+// Holds a value in its register: a compiler may prefer to compute it again at each use.
+__device__ __forceinline__ void hold(int& value) { asm volatile("" : "+r"(value)); }
+
+// What is behind a branch with this stays there, and costs nothing where it is not taken.
+__device__ __forceinline__ void stay_behind_branch() { asm volatile(""); }
+
 // The shared memory of the launch, as many bytes as it asked for.
 __device__ __forceinline__ char* dynamic_shared() {
 #ifdef EVENCONV_CUDA_ON_HOST

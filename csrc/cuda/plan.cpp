@@ -26,9 +26,8 @@ constexpr double kGood = 0.8;
 // A band is at least so many times the rows that it computes for its neighbours.
 constexpr int64_t kBandHalos = 8;
 
-// Channels of a block: bytes of channels_last that a warp reads side by side and, unless shared memory is short, at
-// least; bytes of NCHW's planes at least.
-constexpr int64_t kWideBytes = 128, kSectorBytes = 32, kPlaneBytes = 256;
+// Channels of a block at least: bytes of a column of channels_last, unless shared memory is short; of NCHW's planes.
+constexpr int64_t kSectorBytes = 32, kPlaneBytes = 256;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -96,7 +95,7 @@ Widths widths_of(const ChainParams& p, const Plan& plan, int64_t threads, bool n
   if (!plan.interleaved) return {threads, ceil_div(kPlaneBytes, p.H * p.W * plan.element_size), 1};
   const int64_t unit = plan.unit / plan.element_size;
   const int64_t least = narrow ? unit : std::max(unit, kSectorBytes / plan.element_size);
-  return {std::max(kWideBytes / plan.element_size, least), least, unit};
+  return {std::max<int64_t>(kMaxWidthBytes / plan.element_size, least), least, unit};
 }
 
 // Threads, and what they keep in shared memory, for blocks of up to so many threads and channels.
@@ -127,9 +126,10 @@ void choose_block(const ChainParams& p, Plan& plan, int64_t threads, int64_t mos
 
   const int64_t width = plan.interleaved ? plan.units * plan.lanes : 1;  // elements of a column
   plan.zeros = static_cast<int32_t>(plan.interleaved ? plan.columns * width : kBankBytes / plan.element_size);
-  plan.row = static_cast<int32_t>(plan.zeros + int64_t{plan.threads} * plan.unit / plan.element_size);
+  plan.row = plan.band == 0 ? static_cast<int32_t>(plan.zeros + int64_t{plan.threads} * plan.unit / plan.element_size)
+                            : row_bytes(plan.interleaved, plan.unit, plan.columns) / plan.element_size;
   const bool bands = plan.band != 1;
-  plan.x_rows = kStepRows * (plan.backward && plan.even ? 3 : 2);
+  plan.x_rows = x_rows_of(plan.backward, plan.even);
   plan.grad_rows = plan.backward ? kStepRows * 2 : 0;
   if (plan.backward && plan.band == 0)
     plan.grad_rows += static_cast<int32_t>(round_up(plan.column_size - 1, kStepRows));

@@ -9,6 +9,9 @@ namespace evenconv::cuda {
 // A step of a kernel goes down so many rows of the map between its barriers.
 constexpr int kStepRows = 4;
 
+// Rows of x in shared memory: those of a step and of the next; backward, the even pass's gradient needs x again later.
+constexpr int x_rows_of(bool backward, int even) { return kStepRows * (backward && even ? 3 : 2); }
+
 // Sizes of a row and a column pass that live in registers; others go through shared memory.
 constexpr int kBands[] = {3, 5, 7, 9, 11};
 
@@ -17,15 +20,28 @@ constexpr int kBankBytes = 128;
 
 // A thread owns neighbouring columns of neighbouring channels (lanes): together a unit. In NCHW that is 16, 8 or 4
 // bytes, as the rows' alignment allows. In channels_last ("interleaved"), where half types take pairs of channels, it
-// is 16, or 8 where more would not fit into the registers or the shared memory.
+// is 16, or less where that would not fit into the registers or the shared memory.
 constexpr int interleaved_unit(int element_size, int band, bool backward) {
-  return element_size == 8 || (backward && (band == 0 || (band > 7 && element_size == 2))) ? 8 : 16;
+  const bool half = element_size == 2;
+  if (backward && half && band > 9) return 4;
+  return element_size == 8 || (backward && (band == 0 || (half && band > 7))) ? 8 : 16;
 }
 constexpr int lanes_of(int element_size, bool interleaved) { return interleaved && element_size == 2 ? 2 : 1; }
 constexpr int columns_of(int element_size, bool interleaved, int unit) {
   return unit / element_size / lanes_of(element_size, interleaved);
 }
 constexpr int kMaxThreads = 128;
+
+// Of the largest blocks, that a multiprocessor has registers for.
+constexpr int blocks_at_least(bool interleaved, bool backward, int band) {
+  return !backward && band <= (interleaved ? 5 : 7) ? 3 : 2;
+}
+
+// Bytes of a row in shared memory, zeros included, of the kernels with a tuned K (any other: as many as it needs).
+constexpr int kMaxWidthBytes = 64;  // of a channels_last column
+constexpr int row_bytes(bool interleaved, int unit, int columns) {
+  return kMaxThreads * unit + (interleaved ? columns * kMaxWidthBytes : kBankBytes);
+}
 
 // A block is images × units × tiles threads: so many images at once, of units × lanes channels and tiles × columns
 // columns. It goes down a band of rows of one group of images after the other (chain_forward.h).

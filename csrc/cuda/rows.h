@@ -26,7 +26,6 @@ class Source {
         H_(static_cast<int>(p.H)),
         skip_h_(stride_h - 1),
         skip_w_(stride_w - 1),
-        pitch_(plan.row),
         to_(tile.own),
         image_(tile.image),
         column_(tile.column) {
@@ -45,34 +44,36 @@ class Source {
     const int64_t left = Tile::interleaved ? p.C - channel : p.W - column_;
     count_ = !there ? 0 : left < U ? static_cast<int>(left) : U;
     piece_ = fitting_piece(piece, count_, sizeof(T));
-    base_ = from_ = static_cast<const T*>(view.data);
+    base_ = from_ = next_ = static_cast<const T*>(view.data);
     if (there) base_ += channel * view.stride[1] + (column_ >> skip_w_) * view.stride[3];
   }
 
-  // To the images from `group` on.
-  __device__ __forceinline__ void enter(int64_t group) {
+  // To the images from `group` on, where row `first` is the next one.
+  __device__ __forceinline__ void enter(int64_t group, int first) {
     const bool there = group + image_ < last_image_;
     now_ = there ? count_ : 0;
+    rows_ = now_ ? H_ : 0;
     if (there) from_ = base_ + (group + image_) * view_.stride[0];
+    next_ = from_ + first * view_.stride[2];
   }
 
-  // Starts the copies of kStepRows rows from row `first` on; zeros, where there is none.
-  __device__ __forceinline__ void fetch(int first, T* to) const {
+  // Starts the copies of the next kStepRows rows, of which the first is `first`, to rows `pitch` apart; zeros, where
+  // there is none.
+  __device__ __forceinline__ void fetch(int first, T* to, int pitch) {
     to += to_;
     if (piece_ == Tile::unit && !skip_h_) {
-      const T* from = from_ + first * view_.stride[2];
 #pragma unroll
-      for (int r = 0; r < kStepRows; ++r)
-        if (now_ && first + r >= 0 && first + r < H_)
-          __pipeline_memcpy_async(to + r * pitch_, from + r * view_.stride[2], Tile::unit);
+      for (int r = 0; r < kStepRows; ++r, next_ += view_.stride[2])
+        if (static_cast<unsigned>(first + r) < rows_)
+          __pipeline_memcpy_async(to + r * pitch, next_, Tile::unit);
         else
-          store(to + r * pitch_, Pack<T, U>{});
+          store(to + r * pitch, Pack<T, U>{});
     } else {
 #pragma unroll 1
       for (int r = 0; r < kStepRows; ++r) {
         const int h = first + r;
         const bool there = h >= 0 && h < H_ && !(h & skip_h_);
-        copy(from_ + (there ? (h >> skip_h_) * view_.stride[2] : 0), there ? now_ : 0, to + r * pitch_);
+        copy(from_ + (there ? (h >> skip_h_) * view_.stride[2] : 0), there ? now_ : 0, to + r * pitch);
       }
     }
   }
@@ -107,11 +108,12 @@ class Source {
   }
 
   const View& view_;
-  const T *base_, *from_;  // the unit in the first row of the first image, of the image
+  const T *base_, *from_, *next_;  // the unit in the first row of the first image; of the image; in the next row
   int64_t last_image_;
   int H_, skip_h_, skip_w_;  // strides of 1 or 2 as a shift and a mask
-  int pitch_, to_, image_, column_;
+  int to_, image_, column_;
   int count_, now_ = 0;  // elements of the tensor in a unit; in one of the image
+  unsigned rows_ = 0;    // of the image
   int piece_;
 };
 
@@ -136,23 +138,26 @@ class Target {
     while (lanes_ > 1 && p.C - tile.channel < lanes_) --lanes_;
     piece_ = fitting_piece(piece, Tile::interleaved ? lanes_ : columns_, sizeof(T));
     direct_ = !skip_w_ && piece_ >= static_cast<int>((Tile::interleaved ? Q : V) * sizeof(T));
-    base_ = to_ = static_cast<T*>(view.data);
+    base_ = next_ = static_cast<T*>(view.data);
     if (there) base_ += tile.channel * view.stride[1] + (column_ >> skip_w_) * view.stride[3];
   }
 
-  __device__ __forceinline__ void enter(int64_t group) {
+  // To the images from `group` on, where row `first` is the next one.
+  __device__ __forceinline__ void enter(int64_t group, int first) {
     now_ = group + image_ < last_image_ ? columns_ : 0;
-    if (now_) to_ = base_ + (group + image_) * view_.stride[0];
+    if (now_) next_ = base_ + (group + image_) * view_.stride[0] + (first >> skip_h_) * view_.stride[2];
   }
 
-  __device__ __forceinline__ void put(int h, const S (&values)[V][Q]) const {
+  // The next row, which is row h of the map.
+  __device__ __forceinline__ void put(int h, const S (&values)[V][Q]) {
     if (h & skip_h_) return;
-    T* const to = to_ + (h >> skip_h_) * view_.stride[2];
+    T* to = next_;
+    next_ += view_.stride[2];
     if (!direct_) return scatter(to, values);
     if constexpr (Tile::interleaved) {
 #pragma unroll
-      for (int v = 0; v < V; ++v)
-        if (v < now_) store(to + v * view_.stride[3], narrow<T, Q>(values[v]));
+      for (int v = 0; v < V; ++v, to += view_.stride[3])
+        if (v < now_) store(to, narrow<T, Q>(values[v]));
     } else if (now_) {
       store(to, narrow<T, V>(&values[0][0]));
     }
@@ -184,7 +189,7 @@ class Target {
   }
 
   const View& view_;
-  T *base_, *to_;  // the columns in the first row of the first image, of the image
+  T *base_, *next_;  // the columns in the first row of the first image; in the next row
   int64_t last_image_;
   int skip_h_, skip_w_, image_, column_, lanes_;
   int columns_, now_ = 0;  // of the tensor; in this image

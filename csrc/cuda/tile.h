@@ -78,7 +78,9 @@ struct Tile {
       if (v >= 0) inside = v;
     }
 #pragma unroll
-    for (int s = -kSides; s <= kSides; ++s) beside[s + kSides] = neighbour(s);
+    for (int v = 0; v < V; ++v) hold(at[v] = place(v) * static_cast<int>(sizeof(T)));
+#pragma unroll
+    for (int s = -kSides; s <= kSides; ++s) hold(beside[s + kSides] = neighbour(s) * static_cast<int>(sizeof(T)));
   }
 
   __device__ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -109,12 +111,12 @@ struct Tile {
     constexpr int sides = (kHalo + V - 1) / V;
 #pragma unroll
     for (int s = -sides; s <= sides; ++s) {
-      const T* const from = row + beside[s + kSides];
+      const T* const from = advance(row, beside[s + kSides]);
       if constexpr (interleaved) {
 #pragma unroll
         for (int v = 0; v < V; ++v)
           if (s * V + v >= -kHalo && s * V + v < V + kHalo)
-            widen(load<Pack<T, Q>>(from + place(v, s)), to[s * V + v + kHalo]);
+            widen(load<Pack<T, Q>>(advance(from, at[(v + s) & (V - 1)])), to[s * V + v + kHalo]);
       } else {
         S part[V][Q];
         read(from, s, part);
@@ -126,24 +128,29 @@ struct Tile {
   }
 
   __device__ __forceinline__ void write(T* row, const S (&from)[V][Q]) const {
+    T* const to = advance(row, beside[kSides]);
     if constexpr (interleaved) {
 #pragma unroll
-      for (int v = 0; v < V; ++v) store(row + own + place(v), narrow<T, Q>(from[v]));
+      for (int v = 0; v < V; ++v) store(advance(to, at[v]), narrow<T, Q>(from[v]));
     } else {
-      store(row + own, narrow<T, V>(&from[0][0]));
+      store(to, narrow<T, V>(&from[0][0]));
     }
   }
 
-  // Zeros where own columns of a row in shared memory lie beyond the map.
-  __device__ __forceinline__ void clip(T* row) const {
+  // Zeros where own columns of the rows of a step in shared memory lie beyond the map.
+  __device__ __forceinline__ void clip(T* rows, int pitch) const {
+    if (inside == V) return;
 #pragma unroll 1
-    for (int v = inside; v < V; ++v) store(row + own + place(v), Pack<T, Q>{});
+    for (int r = 0; r < kStepRows; ++r)
+#pragma unroll 1
+      for (int v = inside; v < V; ++v) store(rows + r * pitch + own + place(v), Pack<T, Q>{});
   }
 
   // Zeros where columns [-kHalo, V + kHalo) lie beyond the map.
   template <int kHalo>
   __device__ __forceinline__ void clip(S (&values)[V + 2 * kHalo][Q]) const {
-    if (__builtin_expect(outside == 0, 1)) return;
+    if (outside == 0) return;
+    stay_behind_branch();
 #pragma unroll
     for (int v = 0; v < V + 2 * kHalo; ++v)
 #pragma unroll
@@ -153,7 +160,8 @@ struct Tile {
 
  private:
   static constexpr int kMaxHalo = 2;
-  int beside[2 * kSides + 1];  // the neighbours
+  int beside[2 * kSides + 1];  // bytes to the neighbouring tiles of a row, the own one in the middle
+  int at[V];                   // and to the own tile's columns
   unsigned outside;            // a bit for each column from -kMaxHalo on that lies beyond the map
 };
 

@@ -40,6 +40,13 @@ __device__ __forceinline__ void write_zeros(const Plan& plan) {
     store(rows + i / plan.zeros * plan.row + i % plan.zeros, Pack<T, 1>{});
 }
 
+// Elements from row to row in shared memory, known to the compiler where the kernel is tuned.
+template <class Tile, int K>
+__device__ __forceinline__ int row_pitch(const Plan& plan) {
+  return K == 0 ? plan.row
+                : row_bytes(Tile::interleaved, Tile::unit, Tile::V) / static_cast<int>(sizeof(typename Tile::T));
+}
+
 // In place of a pass that a chain lacks.
 struct None {
   template <class... Args>
