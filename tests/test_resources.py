@@ -12,8 +12,8 @@ def kernel(name, registers=32, spilled=0, stack=0):
 @pytest.mark.parametrize(
     ("name", "budget"),
     [
-        ("chain_forward<float, false, 2, 7>", BUDGET["chain_forward"]["contiguous"][7]),
-        ("chain_backward<__half, true, 0, 11>", BUDGET["chain_backward"]["channels_last"][11]),
+        ("chain_forward<float, false, 16, 2, 7>", BUDGET["chain_forward"]["contiguous"][7]),
+        ("chain_backward<__half, true, 8, 0, 11>", BUDGET["chain_backward"]["channels_last"][11]),
         ("reduce<float, __half>", BUDGET["reduce"]),
     ],
 )

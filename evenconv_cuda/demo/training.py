@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
-from ..backend import BACKENDS, use_backend
+from ..backend import use_backend
 from .data import Digits
 from .network import digit_network
 
 WARM_UP = 5
 """Steps at the start that step times leave out."""
+
+COMPARED = ("fused", "reference")
 
 
 class Run:
@@ -59,14 +61,14 @@ class Run:
 
 
 def train(digits: Digits, options: Namespace, memory_format: torch.memory_format) -> list[Run]:
-    """Train from the same weights on the same batches through each of ``BACKENDS``."""
+    """Train from the same weights on the same batches through each of ``COMPARED``."""
     device = digits.train_images.device
     torch.manual_seed(options.seed)
     model = digit_network(options.width, options.kernel_size).to(device, memory_format=memory_format)
     images = len(digits.train_labels)
     batches = images // options.batch_size
     steps = options.epochs * batches
-    runs = [Run(backend, deepcopy(model), options.lr, steps) for backend in BACKENDS]
+    runs = [Run(backend, deepcopy(model), options.lr, steps) for backend in COMPARED]
     with tqdm(total=steps, unit="step") as bar:
         for epoch in range(options.epochs):
             order = torch.randperm(images).to(device)
