@@ -253,8 +253,8 @@ def _way(blocks: list[Block], loop: set[int], widest: Counter, stored: int) -> l
 
 
 def _inner_way(blocks: list[Block], loop: set[int], widest: Counter, stored: int) -> tuple[list[tuple[int, bool]], int]:
-    """The way of a turn of an inner loop, and what all its turns store: nothing or, two or four rows' turns, all that is
-    to be stored. None for a loop that stores other amounts, as one over single elements does."""
+    """The way of a turn of an inner loop, and what all its turns store: nothing or, in two or four turns, all there is
+    to store. None for a loop that stores other amounts, as one over single elements does."""
     turns = (2, 4) if any(_stored(blocks[i]) for i in loop) else (None,)
     for n in turns:
         try:
