@@ -55,6 +55,14 @@ class SharedTaps {
   S* taps_;
 };
 
+// Calls f(t, row) for the rows of a ring from row `first` on, in the order of a column pass's taps.
+template <class F>
+__device__ __forceinline__ void go_round(int first, int rows, int taps, F&& f) {
+  const int before_end = rows - first < taps ? rows - first : taps;
+  for (int t = 0; t < before_end; ++t) f(t, first + t);
+  for (int t = before_end; t < taps; ++t) f(t, first + t - rows);
+}
+
 // Calls f(offset, columns) for each offset from -reach to reach, where columns[c] is column c + offset of the row, for
 // c from -kHalo to below V + kHalo.
 template <int kHalo, class Tile, class F>
@@ -71,9 +79,14 @@ __device__ __forceinline__ void slide(const Tile& tile, const typename Tile::T* 
   for (int part = 0; part < parts - 1; ++part) read(part);
   for (; away * V <= reach; ++away) {
     read(parts - 1);
+    if (away * V >= -reach && away * V + V - 1 <= reach) {
 #pragma unroll
-    for (int j = 0; j < V; ++j)
-      if (away * V + j >= -reach && away * V + j <= reach) f(away * V + j, window + sides * V + j);
+      for (int j = 0; j < V; ++j) f(away * V + j, window + sides * V + j);
+    } else {
+#pragma unroll
+      for (int j = 0; j < V; ++j)
+        if (away * V + j >= -reach && away * V + j <= reach) f(away * V + j, window + sides * V + j);
+    }
 #pragma unroll
     for (int v = 0; v < (parts - 1) * V; ++v)
 #pragma unroll
@@ -127,8 +140,7 @@ class Bands<Tile, 0> {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) result[v][q] = bias[q];
-    int at = next_;  // the oldest row
-    for (int t = 0; t < taps_.column_size; ++t) {
+    go_round(next_, taps_.column_size, taps_.column_size, [&](int t, int at) {  // from the oldest row on
       S weight[Q], row[V][Q];
       taps_.column(t, weight);
       widen(load<Unit>(ring_ + at * apart_), row[0]);
@@ -136,8 +148,7 @@ class Bands<Tile, 0> {
       for (int v = 0; v < V; ++v)
 #pragma unroll
         for (int q = 0; q < Q; ++q) result[v][q] = fma(weight[q], row[v][q], result[v][q]);
-      at = at + 1 == taps_.column_size ? 0 : at + 1;
-    }
+    });
   }
 
  private:
@@ -179,15 +190,15 @@ class BandsGradient<Tile, 0> {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) result[v][q] = 0;
-    for (int t = 0; t < taps_.column_size; ++t) {
+    for_each_grad([&](int t, const T* from) {
       S weight[Q], grad[V][Q];
       taps_.column(t, weight);
-      tile.template window<0>(grad_row(t), grad);
+      tile.template window<0>(from, grad);
 #pragma unroll
       for (int v = 0; v < V; ++v)
 #pragma unroll
         for (int q = 0; q < Q; ++q) result[v][q] = fma(weight[q], grad[v][q], result[v][q]);
-    }
+    });
   }
 
   __device__ __forceinline__ void sum_column(const Tile& tile, const T* in) {
@@ -209,17 +220,19 @@ class BandsGradient<Tile, 0> {
     });
     tile.template clip<0>(row);
     const int first = taps_.row_size + 1;
-    S grad[V][Q], sum[Q];
-    for (int t = 0; t < taps_.column_size; ++t) {
-      tile.template window<0>(grad_row(t), grad);
+    S grad[V][Q];
+    for_each_grad([&](int t, const T* from) {
+      S sum[Q];
+      tile.template window<0>(from, grad);
       get(first + t, sum);
 #pragma unroll
       for (int v = 0; v < V; ++v)
 #pragma unroll
         for (int q = 0; q < Q; ++q) sum[q] = fma(row[v][q], grad[v][q], sum[q]);
       put(first + t, sum);
-    }
-    tile.template window<0>(grad_row(taps_.column_size / 2), grad);
+    });
+    const int same = newest_ - taps_.column_size / 2;
+    tile.template window<0>(grads_ + (same < 0 ? same + rows_ : same) * row_, grad);
     add(first + taps_.column_size, grad);
   }
 
@@ -267,10 +280,12 @@ class BandsGradient<Tile, 0> {
   }
 
  private:
-  // The row of the result's gradient that tap t of the column pass meets.
-  __device__ __forceinline__ const T* grad_row(int t) const {
-    const int at = newest_ - t;
-    return grads_ + (at < 0 ? at + rows_ : at) * row_;
+  // Calls f(t, row) for each tap of the column pass and the row of the result's gradient that it meets.
+  template <class F>
+  __device__ __forceinline__ void for_each_grad(F&& f) const {
+    const int last = taps_.column_size - 1, oldest = newest_ - last;
+    go_round(oldest < 0 ? oldest + rows_ : oldest, rows_, taps_.column_size,
+             [&](int back, int at) { f(last - back, grads_ + at * row_); });
   }
   __device__ __forceinline__ void get(int g, S (&to)[Q]) const {
 #pragma unroll
