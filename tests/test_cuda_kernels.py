@@ -54,7 +54,10 @@ dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @layout
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_each_kernel(variant, layout, dtype):
-    check(Case(**variant, shape=(2, 5, 9, 13), layout=layout, dtype=dtype))
+    """Rows that are aligned to 16, 8, 4 and 2 bytes, each with units of its own."""
+    for row_bytes in (64, 72, 36, 26):
+        shape = (2, 5, 9, row_bytes // dtype.itemsize)
+        check(Case(**variant, shape=shape, layout=layout, dtype=dtype))
 
 
 @variant
@@ -112,6 +115,13 @@ def test_each_way_of_cutting_a_tensor(on_host, shape, layout, dtype):
 def test_longest_kernel_on_the_smallest_maps():
     for layout, H, W in itertools.product(DENSE, (1, 5), (1, 2, 5)):
         check(Case(**xsep(4, 31), shape=(2, 9, H, W), layout=layout))
+    check(Case(**separable(31), shape=(2, 128, 1, 1), dtype=torch.float16))
+
+
+def test_a_map_of_too_many_rows_is_refused():
+    x = torch.zeros((), dtype=torch.float16).expand(1, 1, 2**30 + 1, 1)
+    with pytest.raises(RuntimeError, match="H = 1073741825 and W = 1; accepted on CUDA are at most 1073741824"):
+        functional.even_depthwise_conv2d(x, torch.ones(1, 1, 2, 2, dtype=torch.float16))
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, *ODD_LAYOUTS])

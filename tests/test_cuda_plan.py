@@ -13,7 +13,7 @@ MOST_SHARED = 64 << 10  # bytes that a block can have on every architecture from
 
 SIZES = st.sampled_from((0, *range(1, 32, 2)))
 CHAINS = st.tuples(st.sampled_from((0, 2, 4)), SIZES, SIZES).filter(any)
-LENGTHS = st.one_of(st.integers(1, 70), st.integers(1, 4000))
+LENGTHS = st.one_of(st.integers(1, 3), st.integers(1, 70), st.integers(1, 4000))
 
 
 @st.composite

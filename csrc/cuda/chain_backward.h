@@ -1,10 +1,12 @@
 // The whole chain backward: x and the result's gradient are read once and dx is written once, 3 T of traffic, plus the
-// rows and columns that a block computes for its neighbours. The maps between the passes are computed again.
+// rows and columns that a block computes for its neighbours. The maps between the passes are computed again. Where no
+// weight's gradient is wanted, x is not read.
 //
 // As forward (chain_forward.h), down the rows: the even pass again, to shared memory; the column pass's gradient, from
-// the rows of the result's gradient that a thread keeps in registers, to shared memory; the row pass's gradient and the
-// even pass's. Each thread sums the gradients of its channels' weights and biases in registers; at the end the block
-// adds them up in a fixed order, and writes one partial sum that reduce.cu adds to those of the other blocks.
+// the rows of the result's gradient that a thread keeps, to shared memory; the row pass's gradient and the even pass's.
+// Each thread sums the gradients of its channels' weights and biases; at the end the block adds them up in a fixed
+// order, and writes one partial sum that reduce.cu adds to those of the other blocks. Rows and sums that a thread keeps
+// are in registers, for a row and column pass of untuned sizes in shared memory (any_bands.h).
 #pragma once
 
 #include "walk.h"
@@ -72,11 +74,11 @@ __global__ void __launch_bounds__(kMaxThreads, blocks_at_least(interleaved, true
   Walk now(plan, tile), next = now;
   int x_at = 0, grad_at = 0;
   const auto fetch_next = [&] {
-    if (next.enters_image()) {
-      x_source.enter(next.group, next.step + E / 2);
-      grad_source.enter(next.group, next.step + column_half);
-    }
     if (next.more()) {
+      if (next.enters_image()) {
+        x_source.enter(next.group, next.step + E / 2);
+        grad_source.enter(next.group, next.step + column_half);
+      }
       if (plan.sums) x_source.fetch(next.step + E / 2, x_rows + x_at * pitch, pitch);
       grad_source.fetch(next.step + column_half, grad_rows + grad_at * pitch, pitch);
     }
@@ -97,16 +99,18 @@ __global__ void __launch_bounds__(kMaxThreads, blocks_at_least(interleaved, true
     const auto counts = [&](int t) { return plan.sums && in_band(t); };
 
     if constexpr (E != 0 && K != 1) {
-      if (now.enters_image()) even.reset();
+      if (plan.sums) {
+        if (now.enters_image()) even.reset();
 #pragma unroll at_once
-      for (int r = 0; r < kStepRows; ++r) {
-        S window[V + E][Q], result[V][Q];
-        tile.template window<E / 2>(x_rows + (x_now + r) * pitch, window);
-        even.push(window, result);
-        tile.write(even_rows + r * pitch, result);
+        for (int r = 0; r < kStepRows; ++r) {
+          S window[V + E][Q], result[V][Q];
+          tile.template window<E / 2>(x_rows + (x_now + r) * pitch, window);
+          even.push(window, result);
+          tile.write(even_rows + r * pitch, result);
+        }
+        tile.clip(even_rows, pitch);
+        __syncthreads();
       }
-      tile.clip(even_rows, pitch);
-      __syncthreads();
     }
     const T* const in = E != 0 ? even_rows : x_rows + x_now * pitch;
     if constexpr (K != 1) {

@@ -2,9 +2,9 @@
 // block computes for its neighbours (none where it has whole maps).
 //
 // A block goes down its rows, kStepRows at a time. A thread owns a few columns (Tile): in its registers are the weights
-// of its channels, the unfinished rows of the even pass and of the column pass. In shared memory are the rows of x of
-// this step and, under way, of the next; and those of the even pass, in the tensor's own type, where the row pass reads
-// its neighbours' columns.
+// of its channels and the unfinished rows of the even pass and of the column pass (of a row and column pass of untuned
+// sizes they are in shared memory, any_bands.h). In shared memory are the rows of x of this step and, under way, of the
+// next; and those of the even pass, in the tensor's own type, where the row pass reads its neighbours' columns.
 #pragma once
 
 #include "walk.h"
@@ -40,8 +40,10 @@ __global__ void __launch_bounds__(kMaxThreads, blocks_at_least(interleaved, fals
   Walk now(plan, tile), next = now;
   int at = 0;
   const auto fetch_next = [&] {
-    if (next.enters_image()) source.enter(next.group, next.step + E / 2);
-    if (next.more()) source.fetch(next.step + E / 2, x_rows + at * pitch, pitch);
+    if (next.more()) {
+      if (next.enters_image()) source.enter(next.group, next.step + E / 2);
+      source.fetch(next.step + E / 2, x_rows + at * pitch, pitch);
+    }
     __pipeline_commit();
   };
   fetch_next();

@@ -2,6 +2,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <stdexcept>
+#include <string>
+
 #include "../device.h"
 #include "launchers.h"
 
@@ -9,11 +12,20 @@ namespace evenconv {
 namespace cuda {
 namespace {
 
+constexpr int64_t kMostRows = 1 << 30;  // and columns: the kernels count them in 32 bits
+
+Plan checked_plan(const ChainParams& p, bool backward) {
+  if (p.H > kMostRows || p.W > kMostRows)
+    throw std::runtime_error("x has H = " + std::to_string(p.H) + " and W = " + std::to_string(p.W) +
+                             "; accepted on CUDA are at most " + std::to_string(kMostRows));
+  return make_plan(p, backward);
+}
+
 cudaStream_t stream_of(const Runtime& runtime) { return static_cast<cudaStream_t>(runtime.stream); }
 
 void forward(const ChainParams& p, const Runtime& runtime) {
   if (p.N == 0) return;
-  const Plan plan = make_plan(p, false);
+  const Plan plan = checked_plan(p, false);
   switch (p.dtype) {
     case Dtype::float32: return launch_forward<float>(p, plan, stream_of(runtime));
     case Dtype::float64: return launch_forward<double>(p, plan, stream_of(runtime));
@@ -23,7 +35,7 @@ void forward(const ChainParams& p, const Runtime& runtime) {
 }
 
 int64_t workspace_bytes(const ChainParams& p) {
-  const Plan plan = make_plan(p, true);
+  const Plan plan = checked_plan(p, true);
   return plan.sums ? plan.splits() * plan.gradients * p.C * (p.dtype == Dtype::float64 ? 8 : 4) : 0;
 }
 
@@ -37,7 +49,7 @@ void launch(const ChainParams& p, const Plan& plan, void* partials, cudaStream_t
 }
 
 void backward(const ChainParams& p, void* workspace, const Runtime& runtime) {
-  const Plan plan = make_plan(p, true);
+  const Plan plan = checked_plan(p, true);
   launch(p, plan, workspace, stream_of(runtime));
   if (plan.sums) launch_reduce(p, plan, workspace, stream_of(runtime));
 }

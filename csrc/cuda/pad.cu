@@ -92,7 +92,9 @@ __global__ void __launch_bounds__(kThreads) gather(const __grid_constant__ Gathe
     }
   }
   if (count == U) return store(to, unit);
-  for (int i = 0; i < count; ++i) store(to + i, Pack<T, 1>{unit.value[i]});
+#pragma unroll
+  for (int i = 0; i < U; ++i)
+    if (i < count) store(to + i, Pack<T, 1>{unit.value[i]});
 }
 
 void launch_gather(const PadParams& p, bool crop, cudaStream_t stream) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <stdexcept>
 
 namespace evenconv::cuda {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 // So much of an SM's shared memory as every architecture from 7.5 on gives to a block.
 constexpr int64_t kMaxSharedBytes = 64 << 10;
 
-// Four blocks for each multiprocessor of the largest GPUs, so that none waits long for another; so many that blocks of
+// Four blocks for each multiprocessor of an H200, so that none waits long for another; so many that blocks of
 // unlike length even out; and threads whose rows under way are what memory takes to be busy.
 constexpr int64_t kLeastBlocks = 528, kEnoughBlocks = 1056, kEnoughThreads = 1 << 16;
 
@@ -92,7 +93,7 @@ struct Widths {
 };
 
 Widths widths_of(const ChainParams& p, const Plan& plan, int64_t threads, bool narrow) {
-  if (!plan.interleaved) return {threads, ceil_div(kPlaneBytes, p.H * p.W * plan.element_size), 1};
+  if (!plan.interleaved) return {threads, std::min(threads, ceil_div(kPlaneBytes, p.H * p.W * plan.element_size)), 1};
   const int64_t unit = plan.unit / plan.element_size;
   const int64_t least = narrow ? unit : std::max(unit, kSectorBytes / plan.element_size);
   return {std::max<int64_t>(kMaxWidthBytes / plan.element_size, least), least, unit};
@@ -129,13 +130,11 @@ void choose_block(const ChainParams& p, Plan& plan, int64_t threads, int64_t mos
   plan.row = plan.band == 0 ? static_cast<int32_t>(plan.zeros + int64_t{plan.threads} * plan.unit / plan.element_size)
                             : row_bytes(plan.interleaved, plan.unit, plan.columns) / plan.element_size;
   const bool bands = plan.band != 1;
-  plan.x_rows = x_rows_of(plan.backward, plan.even);
   plan.grad_rows = plan.backward ? kStepRows * 2 : 0;
   if (plan.backward && plan.band == 0)
     plan.grad_rows += static_cast<int32_t>(round_up(plan.column_size - 1, kStepRows));
-  plan.even_rows = plan.even && bands ? kStepRows : 0;
-  plan.row_grad_rows = plan.backward && bands ? kStepRows : 0;
-  plan.rows = plan.x_rows + plan.grad_rows + plan.even_rows + plan.row_grad_rows;
+  plan.rows = x_rows_of(plan.backward, plan.even) + plan.grad_rows + (plan.even && bands ? kStepRows : 0) +
+              (plan.backward && bands ? kStepRows : 0);
   const int64_t rows = int64_t{plan.rows} * plan.row * plan.element_size;
   const int64_t sums = plan.backward ? int64_t{plan.gradients} * plan.threads * plan.lanes * sum_size(p) : 0;
   plan.map_bytes = plan.shared_bytes = round_up(std::max(rows, sums), 16);
@@ -197,7 +196,8 @@ Plan make_plan(const ChainParams& p, bool backward) {
   choose_unit(p, plan);
   double best = -1;
   Plan chosen = plan;
-  for (bool narrow : {false, true})
+  for (bool narrow : {false, true}) {
+    if (narrow && !plan.interleaved) break;
     for (int64_t threads = kMaxThreads; threads >= kFewestThreads; threads /= 2) {
       const Widths widths = widths_of(p, plan, threads, narrow);
       for (int64_t channels = widths.widest; channels >= widths.narrowest; channels /= 2) {
@@ -212,6 +212,8 @@ Plan make_plan(const ChainParams& p, bool backward) {
       }
       if (best >= 0 && (best >= kGood || threads <= kFewThreads)) return chosen;
     }
+  }
+  if (best < 0) throw std::logic_error("evenconv_cuda: no block of this chain fits into shared memory");
   return chosen;
 }
 

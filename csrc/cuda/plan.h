@@ -34,7 +34,7 @@ constexpr int kMaxThreads = 128;
 
 // Of the largest blocks, that a multiprocessor has registers for.
 constexpr int blocks_at_least(bool interleaved, bool backward, int band) {
-  return !backward && band <= (interleaved ? 5 : 7) ? 3 : 2;
+  return !backward && band > 0 && band <= (interleaved ? 5 : 7) ? 3 : 2;
 }
 
 // Bytes of a row in shared memory, zeros included, of the kernels with a tuned K (any other: as many as it needs).
@@ -57,7 +57,7 @@ struct Plan {
   int32_t unit, columns, lanes;                 // of a thread: bytes, and how they are shared out
   int32_t images, units, tiles, threads;        // of a block
   int32_t zeros, row;                           // elements of a row in shared memory: of its zeros, of all
-  int32_t x_rows, grad_rows, even_rows, row_grad_rows, rows;  // rows there of each map, 0 for none; of all
+  int32_t grad_rows, rows;                      // rows there of the result's gradient, of all maps
   int64_t map_bytes, shared_bytes;    // of shared memory: these rows, or the sums that come in their place; all of it
   int32_t column_halo;                // columns on each side of a block's own that it computes too
   int64_t column_tile, column_tiles;  // columns that a block owns, blocks side by side

@@ -4,8 +4,8 @@
 // images (channels_last) of the block one after the other; a thread at the side of its map reads zeros in place of the
 // tile that is not there. In NCHW every thread has a tile, one unit of bytes. In channels_last a tile's columns each
 // are the block's channels; a tile begins with another column than the one before it, so that threads of neighbouring
-// tiles meet in no bank. A thread copies one unit of each row, 16 bytes where the tensor's alignment allows, and owns
-// one: in NCHW the same, in channels_last V columns of few channels, so that both have the same arithmetic.
+// tiles meet in no bank. A thread copies one unit (plan.h) of each row and owns one: in NCHW the same, in channels_last
+// V columns of few channels, so that both have the same arithmetic.
 #pragma once
 
 #include "plan.h"

@@ -54,8 +54,9 @@ struct None {
 };
 
 inline void check(cudaError_t error) {
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("evenconv_cuda: a kernel did not start: ") + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // or the next one to ask would be told of this error
+  throw std::runtime_error(std::string("evenconv_cuda: a kernel did not start: ") + cudaGetErrorString(error));
 }
 
 template <class... Params, class... Args>
@@ -93,7 +94,7 @@ void with_kernel(const Plan& plan, F&& f) {
     if constexpr (!only_even)
       if (plan.even == 0) return with_unit(std::integral_constant<int, 0>(), K);
     if (plan.even == 2) return with_unit(std::integral_constant<int, 2>(), K);
-    if constexpr (only_even || any) with_unit(std::integral_constant<int, 4>(), K);
+    if constexpr (only_even || any) return with_unit(std::integral_constant<int, 4>(), K);
   };
   switch (plan.band) {
     case 0: return with_even(std::integral_constant<int, 0>());
@@ -109,6 +110,7 @@ void with_kernel(const Plan& plan, F&& f) {
       case 11: return with_even(std::integral_constant<int, 11>());
     }
   }
+  throw std::logic_error("evenconv_cuda: a plan names a kernel that was not compiled");
 }
 
 }  // namespace evenconv::cuda
