@@ -83,7 +83,8 @@ void choose_kernel(const ChainParams& p, Plan& plan) {
   }
   const bool bands = plan.row_stage >= 0 || plan.column_stage >= 0;
   const bool tuned = std::find(std::begin(kBands), std::end(kBands), plan.row_size) != std::end(kBands) &&
-                     plan.row_size == plan.column_size && plan.even <= 2 && p.dtype != Dtype::float64;
+                     plan.row_size == plan.column_size && plan.even <= 2 &&
+                     tuned_for(plan.row_size, plan.element_size, plan.interleaved, plan.backward);
   plan.band = !bands ? 1 : tuned ? plan.row_size : 0;
 }
 

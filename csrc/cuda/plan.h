@@ -14,6 +14,10 @@ constexpr int x_rows_of(bool backward, int even) { return kStepRows * (backward 
 
 // Sizes of a row and a column pass that live in registers; others go through shared memory.
 constexpr int kBands[] = {3, 5, 7, 9, 11};
+constexpr bool tuned_for(int band, int element_size, bool interleaved, bool backward) {
+  const bool crowded = interleaved && element_size == 2 && backward;  // the longest does not fit there
+  return element_size < 8 && !(crowded && band > 9);
+}
 
 // Shared memory's banks lie side by side in so many bytes.
 constexpr int kBankBytes = 128;
@@ -22,9 +26,7 @@ constexpr int kBankBytes = 128;
 // bytes, as the rows' alignment allows. In channels_last ("interleaved"), where half types take pairs of channels, it
 // is 16, or less where that would not fit into the registers or the shared memory.
 constexpr int interleaved_unit(int element_size, int band, bool backward) {
-  const bool half = element_size == 2;
-  if (backward && half && band > 9) return 4;
-  return element_size == 8 || (backward && (band == 0 || (half && band > 7))) ? 8 : 16;
+  return element_size == 8 || (backward && (band == 0 || (element_size == 2 && band > 7))) ? 8 : 16;
 }
 constexpr int lanes_of(int element_size, bool interleaved) { return interleaved && element_size == 2 ? 2 : 1; }
 constexpr int columns_of(int element_size, bool interleaved, int unit) {

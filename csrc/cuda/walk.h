@@ -79,9 +79,10 @@ template <class T, bool backward, class F>
 void with_kernel(const Plan& plan, F&& f) {
   const auto with_unit = [&](auto k, auto K) {
     using std::integral_constant;
-    if (plan.interleaved) {
-      constexpr int unit = interleaved_unit(sizeof(T), decltype(K)::value, backward);
-      return f(std::true_type(), integral_constant<int, unit>(), k, K);
+    constexpr int band = decltype(K)::value;
+    if constexpr (band <= 1 || tuned_for(band, sizeof(T), true, backward)) {
+      constexpr int unit = interleaved_unit(sizeof(T), band, backward);
+      if (plan.interleaved) return f(std::true_type(), integral_constant<int, unit>(), k, K);
     }
     if constexpr (sizeof(T) < 8) {
       if (plan.unit == 16) return f(std::false_type(), integral_constant<int, 16>(), k, K);
