@@ -6,6 +6,23 @@
 
 namespace evenconv::cuda {
 
+// The kernels of a thread's channels.
+template <class Tile, int K>
+struct BandsKernel {
+  typename Tile::S row[K][Tile::Q], column[K][Tile::Q], row_bias[Tile::Q], column_bias[Tile::Q];
+
+  __device__ BandsKernel(const ChainParams& p, const Plan& plan, const Tile& tile) {
+    const Stage &row_stage = p.stage[plan.row_stage], &column_stage = p.stage[plan.column_stage];
+#pragma unroll
+    for (int t = 0; t < K; ++t) {
+      read_parameter(row[t], row_stage.weight, K, t, p, tile);
+      read_parameter(column[t], column_stage.weight, K, t, p, tile);
+    }
+    read_parameter(row_bias, row_stage.bias, 1, 0, p, tile);
+    read_parameter(column_bias, column_stage.bias, 1, 0, p, tile);
+  }
+};
+
 // Registers for each element of a thread: K - 1 sums of the column pass that lack rows below.
 template <class Tile, int K>
 class Bands {
@@ -14,15 +31,7 @@ class Bands {
   static constexpr int V = Tile::V, Q = Tile::Q;
 
  public:
-  __device__ Bands(const ChainParams& p, const Plan& plan, const Tile& tile, char*) {
-    const Stage &row = p.stage[plan.row_stage], &column = p.stage[plan.column_stage];
-#pragma unroll
-    for (int t = 0; t < K; ++t) {
-      read_parameter(row_[t], row.weight, K, t, p, tile);
-      read_parameter(column_[t], column.weight, K, t, p, tile);
-    }
-    read_parameter(row_bias_, row.bias, 1, 0, p, tile);
-    read_parameter(column_bias_, column.bias, 1, 0, p, tile);
+  __device__ Bands(const ChainParams& p, const Plan& plan, const Tile& tile, char*) : kernel_(p, plan, tile) {
     reset();
   }
 
@@ -33,7 +42,7 @@ class Bands {
 #pragma unroll
       for (int v = 0; v < V; ++v)
 #pragma unroll
-        for (int q = 0; q < Q; ++q) pending_[i][v][q] = column_bias_[q];
+        for (int q = 0; q < Q; ++q) pending_[i][v][q] = kernel_.column_bias[q];
   }
 
   // The row pass of the row in shared memory.
@@ -44,9 +53,9 @@ class Bands {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        S sum = row_bias_[q];
+        S sum = kernel_.row_bias[q];
 #pragma unroll
-        for (int t = 0; t < K; ++t) sum = fma(row_[t][q], in[v + t][q], sum);
+        for (int t = 0; t < K; ++t) sum = fma(kernel_.row[t][q], in[v + t][q], sum);
         result[v][q] = sum;
       }
   }
@@ -57,15 +66,16 @@ class Bands {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        result[v][q] = fma(column_[K - 1][q], in[v][q], pending_[0][v][q]);
+        result[v][q] = fma(kernel_.column[K - 1][q], in[v][q], pending_[0][v][q]);
 #pragma unroll
-        for (int i = 0; i < K - 2; ++i) pending_[i][v][q] = fma(column_[K - 2 - i][q], in[v][q], pending_[i + 1][v][q]);
-        pending_[K - 2][v][q] = fma(column_[0][q], in[v][q], column_bias_[q]);
+        for (int i = 0; i < K - 2; ++i)
+          pending_[i][v][q] = fma(kernel_.column[K - 2 - i][q], in[v][q], pending_[i + 1][v][q]);
+        pending_[K - 2][v][q] = fma(kernel_.column[0][q], in[v][q], kernel_.column_bias[q]);
       }
   }
 
  private:
-  S row_[K][Q], column_[K][Q], row_bias_[Q], column_bias_[Q];
+  BandsKernel<Tile, K> kernel_;
   S pending_[K - 1][V][Q];
 };
 
@@ -77,14 +87,7 @@ class BandsGradient {
   static constexpr int V = Tile::V, Q = Tile::Q;
 
  public:
-  __device__ BandsGradient(const ChainParams& p, const Plan& plan, const Tile& tile, char*) {
-    const Stage &row = p.stage[plan.row_stage], &column = p.stage[plan.column_stage];
-#pragma unroll
-    for (int t = 0; t < K; ++t) {
-      read_parameter(row_[t], row.weight, K, t, p, tile);
-      read_parameter(column_[t], column.weight, K, t, p, tile);
-    }
-    read_parameter(row_bias_, row.bias, 1, 0, p, tile);
+  __device__ BandsGradient(const ChainParams& p, const Plan& plan, const Tile& tile, char*) : kernel_(p, plan, tile) {
 #pragma unroll
     for (int t = 0; t <= K; ++t)
 #pragma unroll
@@ -124,7 +127,7 @@ class BandsGradient {
       for (int q = 0; q < Q; ++q) {
         S sum = 0;
 #pragma unroll
-        for (int t = 0; t < K; ++t) sum = fma(column_[t][q], grad_[K - 1 - t][v][q], sum);
+        for (int t = 0; t < K; ++t) sum = fma(kernel_.column[t][q], grad_[K - 1 - t][v][q], sum);
         result[v][q] = sum;
       }
   }
@@ -138,9 +141,9 @@ class BandsGradient {
     for (int v = 0; v < V; ++v)
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        row[v][q] = row_bias_[q];
+        row[v][q] = kernel_.row_bias[q];
 #pragma unroll
-        for (int t = 0; t < K; ++t) row[v][q] = fma(row_[t][q], window[v + t][q], row[v][q]);
+        for (int t = 0; t < K; ++t) row[v][q] = fma(kernel_.row[t][q], window[v + t][q], row[v][q]);
       }
     tile.template clip<0>(row);
 #pragma unroll
@@ -178,7 +181,7 @@ class BandsGradient {
       for (int q = 0; q < Q; ++q) {
         S value = 0;
 #pragma unroll
-        for (int t = 0; t < K; ++t) value = fma(row_[t][q], window[v + K - 1 - t][q], value);
+        for (int t = 0; t < K; ++t) value = fma(kernel_.row[t][q], window[v + K - 1 - t][q], value);
         result[v][q] = value;
       }
   }
@@ -194,7 +197,7 @@ class BandsGradient {
   }
 
  private:
-  S row_[K][Q], column_[K][Q], row_bias_[Q];
+  BandsKernel<Tile, K> kernel_;
   S grad_[K][V][Q];
   S row_sum_[K + 1][Q], column_sum_[K + 1][Q];  // of each tap and the bias
 };
