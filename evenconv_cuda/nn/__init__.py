@@ -7,9 +7,11 @@ there).
 """
 
 from .even import C2sp, C4sp, EvenConv2d, EvenDepthwiseConv2d, SymmetricPad2d
+from .kinds import KINDS, conv2d_of
 from .separable import SeparableDepthwiseConv2d, XSepConv2d
 
 __all__ = [
+    "KINDS",
     "C2sp",
     "C4sp",
     "EvenConv2d",
@@ -17,4 +19,5 @@ __all__ = [
     "SeparableDepthwiseConv2d",
     "SymmetricPad2d",
     "XSepConv2d",
+    "conv2d_of",
 ]
