@@ -80,7 +80,7 @@ def bias_of(name: str, bias: Tensor | None, channels: int, x: Tensor) -> None:
 def one_dtype(**tensors: Tensor | None) -> None:
     """Weights and biases of one call share their dtype."""
     dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
-    if len(set(dtypes.values())) > 1 and not _autocast(next(t for t in tensors.values() if t is not None)):
+    if len(set(dtypes.values())) > 1 and not autocasts(next(t for t in tensors.values() if t is not None)):
         given = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"weights and biases have several dtypes ({given}); accepted is one for all")
 
@@ -96,11 +96,12 @@ def _beside(kind: str, name: str, tensor: Tensor, x: Tensor) -> None:
     if tensor.device != x.device:
         raise ValueError(f"{name} is on {tensor.device}, x on {x.device}; accepted is one device")
     half = x.dtype in (torch.float16, torch.bfloat16)
-    cast = _autocast(x) and torch.float64 not in (x.dtype, tensor.dtype)
+    cast = autocasts(x) and torch.float64 not in (x.dtype, tensor.dtype)
     if tensor.dtype != x.dtype and not (half and tensor.dtype == torch.float32) and not cast:
         also = " or torch.float32" if half else ""
         raise TypeError(f"{name} has dtype {tensor.dtype}; accepted for this {kind} is {x.dtype}, x's{also}")
 
 
-def _autocast(tensor: Tensor) -> bool:
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on where the tensor is."""
     return tensor.device.type != "meta" and torch.is_autocast_enabled(tensor.device.type)

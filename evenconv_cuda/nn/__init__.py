@@ -6,6 +6,7 @@ value: ``padding="same"`` (zeros that keep H×W at stride 1, as the directions p
 there).
 """
 
+from .doconv import DOConv2d, DOEvenConv2d
 from .even import C2sp, C4sp, EvenConv2d, EvenDepthwiseConv2d, SymmetricPad2d
 from .kinds import KINDS, conv2d_of
 from .separable import SeparableDepthwiseConv2d, XSepConv2d
@@ -14,6 +15,8 @@ __all__ = [
     "KINDS",
     "C2sp",
     "C4sp",
+    "DOConv2d",
+    "DOEvenConv2d",
     "EvenConv2d",
     "EvenDepthwiseConv2d",
     "SeparableDepthwiseConv2d",

@@ -1,0 +1,130 @@
+"""Improved symmetric padding: directions that alternate over a network's layers, so that their shifts cancel.
+
+Source: arXiv 2002.12046; the directions as its one known implementation takes them. That the last of an odd number of
+layers pads in four groups is the paper's for N % 4 = 1, derived for N % 4 = 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from . import meta
+from .directions import NAMES, SYMMETRIC, as_directions, group_sizes
+from .nn import DOEvenConv2d, EvenConv2d, EvenDepthwiseConv2d, XSepConv2d
+
+EVEN_LAYERS: tuple[type[nn.Module], ...] = (DOEvenConv2d, EvenConv2d, EvenDepthwiseConv2d, XSepConv2d)
+"""The layers that shift features by half a pixel, unless their directions cancel."""
+
+
+def padding_plan(n_layers: int) -> list[str | tuple[str, ...]]:
+    """The directions of ``n_layers`` even-sized layers, in execution order.
+
+    One direction for all channels of a layer, ``BR, TL, BL, TR`` in turn (consecutive pairs are opposite); of an odd
+    number the last layer pads its four channel groups in all four (``SYMMETRIC``).
+
+    >>> padding_plan(3)
+    ['BR', 'TL', ('BR', 'TL', 'BL', 'TR')]
+    """
+    if not isinstance(n_layers, int) or isinstance(n_layers, bool) or n_layers < 0:
+        raise ValueError(f"n_layers is {n_layers!r}; accepted is a whole number from 0")
+    plan: list[str | tuple[str, ...]] = [NAMES[layer % 4] for layer in range(n_layers)]
+    if n_layers % 2:
+        plan[-1] = SYMMETRIC
+    return plan
+
+
+@dataclass(frozen=True)
+class PaddingReport:
+    """What :func:`apply_padding_plan` did."""
+
+    directions: dict[str, tuple[str, ...]]
+    """Of each layer by its name, in execution order."""
+    net_shift: tuple[float, float]
+    """How far down and to the right all layers together move features, in pixels of each layer's own map, averaged over
+    its channels."""
+
+    def __str__(self) -> str:
+        width = max(map(len, self.directions))
+        lines = [f"{name:<{width}}  {' '.join(dict.fromkeys(groups))}" for name, groups in self.directions.items()]
+        return "\n".join([*lines, "net shift: {:+g} rows, {:+g} columns".format(*self.net_shift)])
+
+
+def apply_padding_plan(
+    model: nn.Module,
+    input_size: Sequence[int] | None = None,
+    layers: type[nn.Module] | tuple[type[nn.Module], ...] = EVEN_LAYERS,
+) -> PaddingReport:
+    """Set the directions of ``model``'s even-sized layers to :func:`padding_plan`, in execution order.
+
+    Execution order is that of ``torch.fx``'s trace or, with ``input_size``, of a forward of such an input on the meta
+    device; layers that it does not reach keep their directions. A layer that runs several times has its place in the
+    plan once and its shift counted each time.
+
+    Args:
+        model: changed in place, nothing but its layers' ``directions``.
+        input_size: shape of an input, as ``(1, 3, 224, 224)``; needed where ``torch.fx`` cannot trace the model.
+        layers: which of the even-sized layers take part, ``XSepConv2d`` for example where C2sp is to stay.
+
+    Returns:
+        The directions and the net shift, zero for every N: exactly, if the channels of a layer that pads in groups
+        leave a remainder of 0 or 2 when divided by 4.
+
+    Raises:
+        ValueError: if there is no such layer, or the model does not run as it must to tell the order.
+    """
+    executed = _execution_order(model, layers, input_size)
+    if not executed:
+        kinds = layers if isinstance(layers, tuple) else (layers,)
+        raise ValueError(f"model runs no even-sized layer; accepted are {', '.join(kind.__name__ for kind in kinds)}")
+    names = list(dict.fromkeys(executed))
+    for name, directions in zip(names, padding_plan(len(names))):
+        model.get_submodule(name).directions = as_directions(directions)
+    return PaddingReport(
+        {name: model.get_submodule(name).directions for name in names},
+        tuple(map(sum, zip(*(shift(model.get_submodule(name)) for name in executed)))),
+    )
+
+
+def shift(layer: nn.Module) -> tuple[float, float]:
+    """How far down and to the right an even-sized layer moves features, in pixels, averaged over its input channels.
+
+    Half a pixel away from the padded side, for 2×2 as for 4×4 kernels with equal weights.
+    """
+    sizes = group_sizes(layer.in_channels)
+    rows = sum(size * (0.5 if direction[0] == "T" else -0.5) for size, direction in zip(sizes, layer.directions))
+    columns = sum(size * (0.5 if direction[1] == "L" else -0.5) for size, direction in zip(sizes, layer.directions))
+    return rows / layer.in_channels, columns / layer.in_channels
+
+
+def _execution_order(model, layers, input_size) -> list[str]:
+    return _traced_order(model, layers) if input_size is None else _run_order(model, layers, input_size)
+
+
+def _traced_order(model, layers) -> list[str]:
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, EVEN_LAYERS) or super().is_leaf_module(module, name)
+
+    try:
+        graph = Tracer().trace(model)
+    except Exception as error:
+        raise ValueError(
+            f"input_size is None, and torch.fx cannot trace the model ({error}); accepted here is the shape of an input"
+        ) from error
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    return [name for name in calls if isinstance(model.get_submodule(name), layers)]
+
+
+def _run_order(model, layers, input_size) -> list[str]:
+    executed: list[str] = []
+    twin = meta.on_meta(model).eval()
+    for name, module in twin.named_modules():
+        if isinstance(module, layers):
+            module.register_forward_pre_hook(lambda *_, name=name: executed.append(name))
+    with torch.no_grad():
+        meta.run(twin, input_size)
+    return executed
