@@ -4,23 +4,34 @@ from pathlib import Path
 
 from . import flops, functional, nn, ops, reference
 from .backend import current_backend, use_backend
+from .convert import Conversion, convert
 from .directions import SYMMETRIC
 from .extension import load_extension
-from .plan import apply_padding_plan, padding_plan
+from .plan import PaddingReport, apply_padding_plan, padding_plan
+from .profile import Profile, profile
+from .rules import Rule
+from .standard import to_standard
 
 __version__ = (Path(__file__).parent / "version.txt").read_text().strip()
 
 __all__ = [
     "SYMMETRIC",
+    "Conversion",
+    "PaddingReport",
+    "Profile",
+    "Rule",
     "apply_padding_plan",
     "build_info",
+    "convert",
     "current_backend",
     "flops",
     "functional",
     "nn",
     "ops",
     "padding_plan",
+    "profile",
     "reference",
+    "to_standard",
     "use_backend",
 ]
 

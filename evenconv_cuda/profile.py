@@ -1,0 +1,136 @@
+"""What a model costs, layer by layer: parameters, multiply-accumulates, bytes kept for backward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import meta
+from .text import table
+
+
+@dataclass
+class LayerProfile:
+    """One module's own share, without that of the modules inside it."""
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...] = ()
+    params: int = 0
+    macs: int = 0
+    saved_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The layers in the order of ``named_modules``, those that cost nothing left out."""
+
+    input_size: tuple[int, ...]
+    layers: tuple[LayerProfile, ...]
+
+    @property
+    def params(self) -> int:
+        return sum(layer.params for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def saved_bytes(self) -> int:
+        return sum(layer.saved_bytes for layer in self.layers)
+
+    def within(self, name: str) -> Profile:
+        """The part of the module called ``name`` and of those inside it."""
+        inside = (layer for layer in self.layers if layer.name == name or layer.name.startswith(f"{name}."))
+        return Profile(self.input_size, tuple(inside))
+
+    def __str__(self) -> str:
+        title = ("layer", "type", "output", "params", "MACs", "saved bytes")
+        rows = [
+            (
+                layer.name,
+                layer.type,
+                "×".join(map(str, layer.output_shape)),
+                layer.params,
+                layer.macs,
+                layer.saved_bytes,
+            )
+            for layer in self.layers
+        ]
+        total = ("total", "", "", self.params, self.macs, self.saved_bytes)
+        return table([title, *rows, total])
+
+
+def profile(model: nn.Module, input_size: Sequence[int]) -> Profile:
+    """Count a training forward of one input, without running it: shapes on the meta device are enough.
+
+    Per layer and in total (``print`` shows a table):
+
+    - params: numbers in its parameters, shared ones counted where they are met first.
+    - MACs: multiply-accumulates of convolutions, linear layers and matrix products, by
+      ``torch.utils.flop_counter.FlopCounterMode``. Folding is a part of a DO-Conv layer's, once per input_size;
+      ``to_standard(model)`` has none.
+    - saved bytes: activations that autograd keeps for backward, each counted once, with the layer that first keeps it;
+      parameters and buffers not counted. Theoretical: what the running kernels allocate beside it is not in it.
+
+    Args:
+        model: left as it is.
+        input_size: shape of the input, batch included, as ``(1, 3, 224, 224)``, in the dtype of the parameters.
+
+    Raises:
+        ValueError: if the model does not run on such an input.
+    """
+    twin = meta.on_meta(model).train()
+    layers = {module: LayerProfile(name, type(module).__name__) for name, module in twin.named_modules()}
+    _count_parameters(layers)
+    parameters = {tensor.untyped_storage()._cdata for tensor in chain(twin.parameters(), twin.buffers())}
+    running = [layers[twin]]
+    kept: dict[int, Tensor] = {}
+    counter = FlopCounterMode(display=False)
+    counted = 0
+
+    def note_macs() -> None:
+        nonlocal counted
+        total = counter.get_total_flops() // 2
+        running[-1].macs += total - counted
+        counted = total
+
+    def enter(module, _) -> None:
+        note_macs()
+        running.append(layers[module])
+
+    def leave(module, _, output) -> None:
+        note_macs()
+        running.pop()
+        if isinstance(output, Tensor):
+            layers[module].output_shape = tuple(output.shape)
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters and storage._cdata not in kept:
+            kept[storage._cdata] = tensor  # which keeps the address from being used again
+            running[-1].saved_bytes += storage.nbytes()
+        return tensor
+
+    for module in layers:
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+    with torch.enable_grad(), counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+        meta.run(twin, input_size)
+    costly = (layer for layer in layers.values() if layer.params or layer.macs or layer.saved_bytes)
+    return Profile(tuple(input_size), tuple(costly))
+
+
+def _count_parameters(layers: dict[nn.Module, LayerProfile]) -> None:
+    counted: set[Tensor] = set()
+    for module, layer in layers.items():
+        own = set(module.parameters(recurse=False)) - counted
+        layer.params = sum(parameter.numel() for parameter in own)
+        counted |= own

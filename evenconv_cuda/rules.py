@@ -1,0 +1,184 @@
+"""What an existing convolution can become, and why another cannot."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from .checks import MAX_KERNEL
+from .directions import SYMMETRIC
+from .nn import DOConv2d, DOEvenConv2d, EvenConv2d, XSepConv2d
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which layers :func:`~evenconv_cuda.convert` replaces by what.
+
+    Args:
+        to: the name of a target (:data:`TARGETS`), or a function from the layer to its replacement.
+        where: a name pattern or several (``"layer1.*.conv2"``, as in a shell), of which the convolutions are meant; or
+            a predicate ``(name, layer) -> bool``; None is the target's own choice, what its paper replaces.
+    """
+
+    to: str | Callable[[nn.Module], nn.Module]
+    where: str | Sequence[str] | Callable[[str, nn.Module], bool] | None = None
+
+    def __post_init__(self):
+        if not callable(self.to) and self.to not in TARGETS:
+            raise ValueError(f"to is {self.to!r}; accepted are {', '.join(TARGETS)} or a function")
+        if callable(self.to) and self.where is None:
+            raise ValueError("where is None; accepted beside a function is a name pattern or a predicate")
+
+    def __str__(self) -> str:
+        to = self.to if isinstance(self.to, str) else getattr(self.to, "__name__", repr(self.to))
+        return to if self.where is None else f"{to} where {getattr(self.where, '__name__', self.where)}"
+
+    def matches(self, name: str, layer: nn.Module) -> bool:
+        if self.where is None:
+            target = TARGETS[self.to]
+            return target.refusal(layer) is None and target.default(layer)
+        if callable(self.where):
+            return bool(self.where(name, layer))
+        patterns = [self.where] if isinstance(self.where, str) else self.where
+        return isinstance(layer, nn.Conv2d) and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    def reason(self, layer: nn.Module) -> str:
+        """Why a layer does not match."""
+        refused = TARGETS[self.to].refusal(layer) if self.where is None else "where leaves it out"
+        return refused or "it can become one, but is not what the rule takes without where"
+
+    def replacement(self, layer: nn.Module) -> nn.Module:
+        """The new layer, where ``layer`` is, on its device and of its dtype.
+
+        Raises:
+            ValueError: with the reason, where there is none.
+        """
+        if callable(self.to):
+            new = self.to(layer)
+            if not isinstance(new, nn.Module):
+                raise ValueError(f"it returns a {type(new).__name__}; accepted is a torch.nn.Module")
+            return new
+        target = TARGETS[self.to]
+        if (reason := target.refusal(layer)) is not None:
+            raise ValueError(reason)
+        new = target.make(layer).train(layer.training)
+        weight = layer.weight
+        if weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous():
+            new = new.to(memory_format=torch.channels_last)
+        return new
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of layer to convert to."""
+
+    refusal: Callable[[nn.Module], str | None]
+    """Why a layer cannot become one, or None."""
+    default: Callable[[nn.Module], bool]
+    """Whether a rule without ``where`` takes a layer that can."""
+    make: Callable[[nn.Module], nn.Module]
+
+
+def _not_centred(layer: nn.Module) -> str | None:
+    """Why this is no square convolution that keeps the centre of its kernel over the pixel."""
+    if type(layer) is not nn.Conv2d:
+        return f"it is a {type(layer).__name__}; accepted is torch.nn.Conv2d itself"
+    rows, columns = layer.kernel_size
+    if rows != columns or rows % 2 == 0:
+        return f"kernel_size is {layer.kernel_size}; accepted are pairs of one odd number"
+    if layer.padding != "same" and layer.padding != (rows // 2, rows // 2):
+        return f"padding is {layer.padding}; accepted is kernel_size // 2, {rows // 2}"
+    if any(step not in (1, 2) for step in layer.stride):
+        return f"stride is {layer.stride}; accepted are 1 and 2"
+    if layer.dilation != (1, 1):
+        return f"dilation is {layer.dilation}; accepted is 1"
+    if layer.padding_mode != "zeros":
+        return f"padding_mode is {layer.padding_mode!r}; accepted is 'zeros'"
+    return None
+
+
+def _not_dense(layer: nn.Module) -> str | None:
+    if (reason := _not_centred(layer)) is not None:
+        return reason
+    return None if layer.groups == 1 else f"groups is {layer.groups}; accepted is 1 (a dense convolution)"
+
+
+def _not_depthwise(layer: nn.Module) -> str | None:
+    if (reason := _not_centred(layer)) is not None:
+        return reason
+    if not layer.groups == layer.in_channels == layer.out_channels:
+        channels = f"in_channels {layer.in_channels}, out_channels {layer.out_channels}, groups {layer.groups}"
+        return f"it has {channels}; accepted are three equal numbers (a depthwise convolution)"
+    if layer.kernel_size[0] > MAX_KERNEL:
+        return f"kernel_size is {layer.kernel_size}; accepted are odd numbers to {MAX_KERNEL}"
+    return None
+
+
+def _not_convolution(layer: nn.Module) -> str | None:
+    if type(layer) is nn.Conv2d or isinstance(layer, EvenConv2d):
+        return None
+    return f"it is a {type(layer).__name__}; accepted are torch.nn.Conv2d itself and EvenConv2d"
+
+
+def _usual_dense(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (3, 3) and layer.in_channels >= 4  # a channel for each group
+
+
+def _usual_depthwise(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size[0] >= (5 if layer.stride == (1, 1) else 7)
+
+
+def _place(layer: nn.Conv2d) -> dict:
+    return {"bias": layer.bias is not None, "device": layer.weight.device, "dtype": layer.weight.dtype}
+
+
+def _even(kernel_size: int, directions) -> Target:
+    def make(layer: nn.Conv2d) -> nn.Module:
+        conv = EvenConv2d(layer.in_channels, layer.out_channels, kernel_size, directions=directions, **_place(layer))
+        if layer.stride == (1, 1):
+            return conv
+        pool = nn.AvgPool2d(layer.stride, ceil_mode=True)  # as the authors do, who never stride C2sp
+        return nn.Sequential(OrderedDict(pool=pool, conv=conv))
+
+    return Target(_not_dense, _usual_dense, make)
+
+
+def _make_xsep(layer: nn.Conv2d) -> nn.Module:
+    return XSepConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, **_place(layer))
+
+
+def _make_doconv(layer: nn.Conv2d) -> nn.Module:
+    arguments = layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    if isinstance(layer, EvenConv2d):
+        new = DOEvenConv2d(*arguments, directions=layer.directions, **_place(layer))
+    else:
+        new = DOConv2d(*arguments, groups=layer.groups, padding_mode=layer.padding_mode, **_place(layer))
+    new.load_plain_(layer)
+    return new.requires_grad_(layer.weight.requires_grad)
+
+
+TARGETS = {
+    "c2": _even(2, "BR"),
+    "c2sp": _even(2, SYMMETRIC),
+    "c4": _even(4, "BR"),
+    "c4sp": _even(4, SYMMETRIC),
+    "xsepconv": Target(_not_depthwise, _usual_depthwise, _make_xsep),
+    "doconv": Target(_not_convolution, lambda layer: layer.kernel_size != (1, 1), _make_doconv),
+}
+"""The targets of rules by name.
+
+- ``"c2sp"``, ``"c4sp"``, ``"c2"``, ``"c4"``: dense 3×3 convolutions of at least 4 channels become
+  :class:`~evenconv_cuda.nn.EvenConv2d`; a stride becomes an average pool before it, as in the authors' networks. By
+  ``where`` any dense odd convolution that pads by half its kernel.
+- ``"xsepconv"``: depthwise K×K convolutions, K ≥ 5, or at a stride K ≥ 7, where XSepConv saves, become
+  :class:`~evenconv_cuda.nn.XSepConv2d`, in the directions of the padding plan. By ``where`` any odd K to 31.
+- ``"doconv"``: every convolution but 1×1 becomes :class:`~evenconv_cuda.nn.DOConv2d`, C2sp and C4sp
+  :class:`~evenconv_cuda.nn.DOEvenConv2d`, which compute what they did.
+
+The weights of the even and separated layers are new, those of DO-Conv the layer's.
+"""

@@ -1,0 +1,139 @@
+"""Deployment: the package's layers as standard ones, for ONNX, TensorRT and mobile runtimes."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import reference
+from .directions import Directions, group_sizes, padding
+from .nn import (
+    DOConv2d,
+    DOEvenConv2d,
+    EvenConv2d,
+    EvenDepthwiseConv2d,
+    SeparableDepthwiseConv2d,
+    SymmetricPad2d,
+    XSepConv2d,
+)
+from .surgery import replace_layers
+
+
+def to_standard(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in which the package's layers are standard ones that compute the same, to rounding.
+
+    A k×k kernel with even k becomes the (k + 1)×(k + 1) kernel, padded by k / 2 on all sides, that holds it in the
+    corner which its channel's direction picks, with zeros elsewhere; XSepConv becomes that, a 1×K and a K×1
+    ``nn.Conv2d``; DO-Conv is folded. All else, and the mode of training, stays.
+
+    Operators that a model calls as functions of :mod:`evenconv_cuda.functional` are not layers and stay.
+    """
+    if (whole := standard(model)) is not None:
+        return whole.train(model.training)
+    twin = copy.deepcopy(model)
+    found = {layer: standard(layer) for layer in twin.modules()}
+    replace_layers(twin, {layer: plain.train(layer.training) for layer, plain in found.items() if plain is not None})
+    return twin
+
+
+@singledispatch
+def standard(layer: nn.Module) -> nn.Module | None:
+    """What one layer becomes; None where it is none of the package's."""
+    return None
+
+
+@standard.register
+def _(layer: EvenConv2d):
+    return _conv(_centred(layer.weight, 1, layer.directions), layer.bias, layer.stride, groups=1)
+
+
+@standard.register
+def _(layer: EvenDepthwiseConv2d):
+    return _even(layer.weight, layer.bias, layer.stride, layer.directions)
+
+
+@standard.register
+def _(layer: SeparableDepthwiseConv2d):
+    return nn.Sequential(OrderedDict(row=_row(layer), col=_col(layer)))
+
+
+@standard.register
+def _(layer: XSepConv2d):
+    even = _even(layer.weight_even, layer.bias_even, 1, layer.directions)
+    return nn.Sequential(OrderedDict(even=even, row=_row(layer), col=_col(layer)))
+
+
+@standard.register
+def _(layer: DOConv2d):
+    return layer.fold()
+
+
+@standard.register
+def _(layer: DOEvenConv2d):
+    return standard(layer.fold())
+
+
+@standard.register
+def _(layer: SymmetricPad2d):
+    if len(set(layer.directions)) == 1:
+        top, bottom, left, right = padding(layer.kernel_size, layer.directions[0])
+        return nn.ZeroPad2d((left, right, top, bottom))
+    return _GroupwisePad2d(layer.kernel_size, layer.directions)
+
+
+class _GroupwisePad2d(nn.Module):
+    """Split, pad and concatenate, which have no layers of their own in PyTorch."""
+
+    def __init__(self, kernel_size: int, directions: tuple[str, ...]):
+        super().__init__()
+        self.kernel_size, self.directions = kernel_size, directions
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reference.symmetric_pad2d(x, self.kernel_size, self.directions)
+
+
+def _even(weight, bias, stride, directions) -> nn.Conv2d:
+    return _conv(_centred(weight, 0, directions), bias, stride, groups=len(weight))
+
+
+def _row(layer) -> nn.Conv2d:
+    return _conv(layer.weight_row, layer.bias_row, (1, layer.stride[1]), layer.groups)
+
+
+def _col(layer) -> nn.Conv2d:
+    return _conv(layer.weight_col, layer.bias_col, (layer.stride[0], 1), layer.groups)
+
+
+def _centred(weight: Tensor, channels: int, directions: Directions) -> Tensor:
+    """An even kernel in the corners of an odd one; ``channels`` is the dimension of the input channels."""
+    placed = []
+    for part, direction in zip(weight.split(group_sizes(weight.shape[channels]), channels), directions):
+        top, left = int(direction[0] == "B"), int(direction[1] == "R")
+        placed.append(F.pad(part, (left, 1 - left, top, 1 - top)))
+    return torch.cat(placed, channels)
+
+
+def _conv(weight: Tensor, bias: Tensor | None, stride, groups: int) -> nn.Conv2d:
+    """A convolution with this odd kernel that keeps H×W at stride 1."""
+    kernel_size = tuple(weight.shape[2:])
+    conv = nn.Conv2d(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        kernel_size,
+        stride,
+        tuple(size // 2 for size in kernel_size),
+        groups=groups,
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    with torch.no_grad():
+        conv.weight.copy_(weight)
+        if bias is not None:
+            conv.bias.copy_(bias)
+    return conv
