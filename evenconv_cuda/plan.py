@@ -14,9 +14,15 @@ from torch import nn
 
 from . import meta
 from .directions import NAMES, SYMMETRIC, as_directions, group_sizes
-from .nn import DOEvenConv2d, EvenConv2d, EvenDepthwiseConv2d, XSepConv2d
+from .nn import DOEvenConv2d, EvenConv2d, EvenDepthwiseConv2d, XSepConv2d, XSepConv2dNormActivation
 
-EVEN_LAYERS: tuple[type[nn.Module], ...] = (DOEvenConv2d, EvenConv2d, EvenDepthwiseConv2d, XSepConv2d)
+EVEN_LAYERS: tuple[type[nn.Module], ...] = (
+    DOEvenConv2d,
+    EvenConv2d,
+    EvenDepthwiseConv2d,
+    XSepConv2d,
+    XSepConv2dNormActivation,
+)
 """The layers that shift features by half a pixel, unless their directions cancel."""
 
 

@@ -5,34 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..nn import C2sp, XSepConv2d
+from ..nn import C2sp, InvertedResidual
 
 CLASSES = 10
 EXPANSION = 4
 DIRECTIONS = ("BR", "TL", "BL", "TR")
 """Of the blocks, in turn: each pair pads opposite corners at one resolution, so that its shifts cancel."""
-
-
-class InvertedResidual(nn.Module):
-    """1×1 expansion, XSepConv, 1×1 projection; added to the input where the shape is kept (arXiv 1801.04381)."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, directions: str):
-        super().__init__()
-        hidden = EXPANSION * in_channels
-        self.residual = in_channels == out_channels and stride == 1
-        self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1, bias=False),
-            *normalised(hidden),
-            XSepConv2d(hidden, hidden, kernel_size, stride, bias=False, directions=directions),
-            *normalised(hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.residual else self.layers(x)
 
 
 def normalised(channels: int) -> tuple[nn.Module, nn.Module]:
@@ -48,7 +28,16 @@ def digit_network(width: int, kernel_sizes: Sequence[int]) -> nn.Sequential:
     """
     shapes = ((1, 1, 1), (1, 2, 2), (2, 2, 1), (2, 4, 2))
     blocks = [
-        InvertedResidual(width * in_factor, width * out_factor, kernel_size, stride, directions)
+        InvertedResidual(
+            width * in_factor,
+            width * in_factor * EXPANSION,
+            width * out_factor,
+            kernel_size,
+            stride,
+            nn.Hardswish,
+            depthwise="xsepconv",
+            directions=directions,
+        )
         for (in_factor, out_factor, stride), kernel_size, directions in zip(shapes, cycle(kernel_sizes), DIRECTIONS)
     ]
     channels = 4 * width

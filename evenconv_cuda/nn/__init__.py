@@ -6,21 +6,27 @@ value: ``padding="same"`` (zeros that keep H×W at stride 1, as the directions p
 there).
 """
 
+from .blocks import Conv2dNormActivation, InvertedResidual, SqueezeExcitation
 from .doconv import DOConv2d, DOEvenConv2d
 from .even import C2sp, C4sp, EvenConv2d, EvenDepthwiseConv2d, SymmetricPad2d
 from .kinds import KINDS, conv2d_of
+from .normalised import XSepConv2dNormActivation
 from .separable import SeparableDepthwiseConv2d, XSepConv2d
 
 __all__ = [
     "KINDS",
     "C2sp",
     "C4sp",
+    "Conv2dNormActivation",
     "DOConv2d",
     "DOEvenConv2d",
     "EvenConv2d",
     "EvenDepthwiseConv2d",
+    "InvertedResidual",
     "SeparableDepthwiseConv2d",
+    "SqueezeExcitation",
     "SymmetricPad2d",
     "XSepConv2d",
+    "XSepConv2dNormActivation",
     "conv2d_of",
 ]

@@ -1,4 +1,4 @@
-"""The part of ``torch.nn.Conv2d``'s arguments that these layers fix."""
+"""Checks of the layers' arguments."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def check_depthwise(in_channels: int, out_channels: int, groups: int | None) -> 
         raise ValueError(f"out_channels is {out_channels}; accepted is in_channels, {in_channels} (a depthwise layer)")
     if groups not in (None, in_channels):
         raise ValueError(f"groups is {groups}; accepted is in_channels, {in_channels} (a depthwise layer)")
+
+
+def check_choice(argument: str, given, accepted) -> None:
+    if given not in accepted:
+        raise ValueError(f"{argument} is {given!r}; accepted are {', '.join(map(repr, accepted))}")
 
 
 def square(kernel_size) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from ..directions import SYMMETRIC
+from .arguments import check_choice
 from .even import EvenConv2d
 
 KINDS: dict[str, Callable[..., torch.nn.Module]] = {
@@ -29,6 +30,5 @@ def conv2d_of(kind: str, in_channels: int, out_channels: int, **options) -> torc
         kind: ``"c2"``, ``"c2sp"``, ``"c3"``, ``"c4"``, ``"c4sp"`` or ``"c5"``.
         options: further arguments of :class:`torch.nn.Conv2d` (``stride``, ``bias``, ``device``, ``dtype``).
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; accepted are {', '.join(KINDS)}")
+    check_choice("kind", kind, KINDS)
     return KINDS[kind](in_channels, out_channels, **options)
