@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .nn import XSepConv2d
+from .nn import XSepConv2d, XSepConv2dNormActivation
 from .plan import PaddingReport, apply_padding_plan
 from .profile import profile
 from .rules import Rule
 from .surgery import replace_layers
 from .text import table
+
+XSEP_LAYERS = (XSepConv2d, XSepConv2dNormActivation)
+"""The layers that the padding plan of arXiv 2002.12046 is for."""
 
 SHOWN_REASONS = 5
 """How many layers an error about a rule without matches gives reasons for."""
@@ -82,12 +85,14 @@ def convert(
     names = {layer: name for name, layer in model.named_modules() if layer in replacements}
     params_before, before = _params(model), input_size and profile(model, input_size)
     with ExitStack() as undo:
-        undo.callback(_restore, {layer: layer.directions for layer in model.modules() if isinstance(layer, XSepConv2d)})
+        undo.callback(
+            _restore, {layer: layer.directions for layer in model.modules() if isinstance(layer, XSEP_LAYERS)}
+        )
         undo.callback(replace_layers, model, {new: old for old, new in replacements.items()})
         replace_layers(model, replacements)
         padding = None
-        if any(isinstance(new, XSepConv2d) for new in replacements.values()):
-            padding = apply_padding_plan(model, input_size, XSepConv2d)
+        if any(isinstance(new, XSEP_LAYERS) for new in replacements.values()):
+            padding = apply_padding_plan(model, input_size, XSEP_LAYERS)
         params_after, after = _params(model), input_size and profile(model, input_size)
         if not dry_run:
             undo.pop_all()
@@ -133,7 +138,7 @@ def _reasons(model: nn.Module, rule: Rule, chosen: dict) -> str:
         return ", which has no Conv2d"
     lines = []
     for name, layer in convolutions[:SHOWN_REASONS]:
-        lines.append(f"{name}: {'an earlier rule takes it' if layer in chosen else rule.reason(layer)}")
+        lines.append(f"{name}: {'another rule takes it' if layer in chosen else rule.reason(layer)}")
     rest = len(convolutions) - len(lines)
     return ":\n  " + "\n  ".join([*lines, *([f"and {rest} more"] if rest else [])])
 
@@ -142,7 +147,7 @@ def _params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _restore(directions: dict[XSepConv2d, tuple[str, ...]]) -> None:
+def _restore(directions: dict[nn.Module, tuple[str, ...]]) -> None:
     for layer, before in directions.items():
         layer.directions = before
 

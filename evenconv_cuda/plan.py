@@ -14,7 +14,16 @@ from torch import nn
 
 from . import meta
 from .directions import NAMES, SYMMETRIC, as_directions, group_sizes
-from .nn import DOEvenConv2d, EvenConv2d, EvenDepthwiseConv2d, XSepConv2d, XSepConv2dNormActivation
+from .nn import (
+    DOConv2d,
+    DOEvenConv2d,
+    EvenConv2d,
+    EvenDepthwiseConv2d,
+    SeparableDepthwiseConv2d,
+    SymmetricPad2d,
+    XSepConv2d,
+    XSepConv2dNormActivation,
+)
 
 EVEN_LAYERS: tuple[type[nn.Module], ...] = (
     DOEvenConv2d,
@@ -110,10 +119,14 @@ def _execution_order(model, layers, input_size) -> list[str]:
     return _traced_order(model, layers) if input_size is None else _run_order(model, layers, input_size)
 
 
+_LEAVES = (*EVEN_LAYERS, DOConv2d, SeparableDepthwiseConv2d, SymmetricPad2d)
+"""Layers that look at their input's type and shape, which torch.fx cannot follow."""
+
+
 def _traced_order(model, layers) -> list[str]:
     class Tracer(torch.fx.Tracer):
         def is_leaf_module(self, module, name):
-            return isinstance(module, EVEN_LAYERS) or super().is_leaf_module(module, name)
+            return isinstance(module, _LEAVES) or super().is_leaf_module(module, name)
 
     try:
         graph = Tracer().trace(model)

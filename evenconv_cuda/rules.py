@@ -61,7 +61,7 @@ class Rule:
         if callable(self.to):
             new = self.to(layer)
             if not isinstance(new, nn.Module):
-                raise ValueError(f"it returns a {type(new).__name__}; accepted is a torch.nn.Module")
+                raise ValueError(f"the rule returns {new!r}; accepted is a torch.nn.Module")
             return new
         target = TARGETS[self.to]
         if (reason := target.refusal(layer)) is not None:
@@ -84,10 +84,16 @@ class Target:
     make: Callable[[nn.Module], nn.Module]
 
 
+def _computes_as_conv2d(layer: nn.Module) -> bool:
+    """Not every subclass does: timm's Conv2dSame, for one, pads by itself."""
+    methods = ("forward", "_conv_forward")
+    return isinstance(layer, nn.Conv2d) and all(getattr(type(layer), m) is getattr(nn.Conv2d, m) for m in methods)
+
+
 def _not_centred(layer: nn.Module) -> str | None:
     """Why this is no square convolution that keeps the centre of its kernel over the pixel."""
-    if type(layer) is not nn.Conv2d:
-        return f"it is a {type(layer).__name__}; accepted is torch.nn.Conv2d itself"
+    if not _computes_as_conv2d(layer):
+        return f"its type is {type(layer).__name__}; accepted is torch.nn.Conv2d"
     rows, columns = layer.kernel_size
     if rows != columns or rows % 2 == 0:
         return f"kernel_size is {layer.kernel_size}; accepted are pairs of one odd number"
@@ -120,9 +126,9 @@ def _not_depthwise(layer: nn.Module) -> str | None:
 
 
 def _not_convolution(layer: nn.Module) -> str | None:
-    if type(layer) is nn.Conv2d or isinstance(layer, EvenConv2d):
+    if _computes_as_conv2d(layer) or isinstance(layer, EvenConv2d):
         return None
-    return f"it is a {type(layer).__name__}; accepted are torch.nn.Conv2d itself and EvenConv2d"
+    return f"its type is {type(layer).__name__}; accepted are torch.nn.Conv2d and EvenConv2d"
 
 
 def _usual_dense(layer: nn.Conv2d) -> bool:

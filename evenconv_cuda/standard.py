@@ -20,6 +20,7 @@ from .nn import (
     SeparableDepthwiseConv2d,
     SymmetricPad2d,
     XSepConv2d,
+    XSepConv2dNormActivation,
 )
 from .surgery import replace_layers
 
@@ -33,12 +34,13 @@ def to_standard(model: nn.Module) -> nn.Module:
 
     Operators that a model calls as functions of :mod:`evenconv_cuda.functional` are not layers and stay.
     """
-    if (whole := standard(model)) is not None:
-        return whole.train(model.training)
-    twin = copy.deepcopy(model)
-    found = {layer: standard(layer) for layer in twin.modules()}
-    replace_layers(twin, {layer: plain.train(layer.training) for layer, plain in found.items() if plain is not None})
-    return twin
+    twin = nn.ModuleList([copy.deepcopy(model)])  # so that the model itself may be a layer
+    replacements = {layer: plain for layer in twin.modules() if (plain := standard(layer)) is not None}
+    for layer, plain in replacements.items():
+        for module in set(plain.modules()).difference(layer.modules()):
+            module.training = layer.training
+    replace_layers(twin, replacements)
+    return twin[0]
 
 
 @singledispatch
@@ -66,6 +68,16 @@ def _(layer: SeparableDepthwiseConv2d):
 def _(layer: XSepConv2d):
     even = _even(layer.weight_even, layer.bias_even, 1, layer.directions)
     return nn.Sequential(OrderedDict(even=even, row=_row(layer), col=_col(layer)))
+
+
+@standard.register
+def _(layer: XSepConv2dNormActivation):
+    even = _even(layer.weight_even, None, 1, layer.directions)
+    act = {} if layer.act is None else {"act_even": layer.act, "act_row": layer.act}
+    parts = {"even": even, "row": _row(layer), "col": _col(layer), **act}
+    parts |= {name: module for name, module in layer.named_children() if name.startswith("norm_")}
+    order = ("even", "norm_even", "act_even", "row", "norm_row", "act_row", "col", "norm_col")
+    return nn.Sequential(OrderedDict((name, parts[name]) for name in order if name in parts))
 
 
 @standard.register
