@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..nn import conv2d_of
+from ..nn import XSepConv2d, conv2d_of
 
 WEIGHTS = ("equal", "random")
 
@@ -137,22 +138,22 @@ def impulse_response(layers: Sequence[torch.nn.Module], channels: int = 4) -> Te
 
     Source: arXiv 1903.08385, section 3.1 (the shift); the centroid: derived.
     """
-    reach = sum(_reach(layer) for layer in layers)
-    x = torch.zeros(1, channels, 2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
-    x[..., reach, reach] = 1
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    impulse = torch.ones(1, channels, 1, 1, dtype=torch.float64)
     centroids = []
-    for features in _features(layers, x):
+    for features in _features(layers, impulse, growing=True):
         mass = features[0].abs().mean(0)
+        places = torch.arange(len(mass), dtype=torch.float64) - len(mass) // 2
         centroids.append(torch.stack([mass.sum(1) @ places, mass.sum(0) @ places]) / mass.sum())
     return torch.stack(centroids)
 
 
 @torch.no_grad()
-def _features(layers: Sequence[torch.nn.Module], x: Tensor) -> Iterator[Tensor]:
-    """F_0 = x, then F_n after each layer."""
+def _features(layers: Sequence[torch.nn.Module], x: Tensor, growing: bool = False) -> Iterator[Tensor]:
+    """F_0 = x, then F_n after each layer; ``growing`` surrounds each with the zeros that the next layer reaches."""
     yield x
     for number, layer in enumerate(layers):
+        if growing:
+            x = F.pad(x, (_reach(layer),) * 4)
         features = layer(x)
         if features.shape != x.shape:
             raise ValueError(
@@ -164,9 +165,13 @@ def _features(layers: Sequence[torch.nn.Module], x: Tensor) -> Iterator[Tensor]:
 
 
 def _reach(layer: torch.nn.Module) -> int:
-    """No fewer than the pixels by which a layer can move something (XSepConv's 2×2 adds one to its K // 2)."""
-    sizes = [module.kernel_size for module in layer.modules() if hasattr(module, "kernel_size")]
-    return sum((max(size) if isinstance(size, tuple) else size) // 2 + 1 for size in sizes)
+    """How many pixels a layer can move something along an axis."""
+    reach = 0
+    for module in layer.modules():
+        size = getattr(module, "kernel_size", 1)
+        reach += (max(size) if isinstance(size, tuple) else size) // 2
+        reach += isinstance(module, XSepConv2d)  # its 2×2; the kernel size is K
+    return reach
 
 
 def _geometric_mean(activations: list[Tensor]) -> Tensor:
