@@ -22,22 +22,25 @@ POSTER_SIZE = 28
 """Of the random maps whose Q comes nearest to the poster's: 16 to 48 were tried."""
 
 IMPULSE_CHANNELS = 4
+SHARES = (0.15, 0.3, 0.5, 0.75, 1)
+"""Of the depth: what is shown by default."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kinds", type=one_of(KINDS), nargs="+", default=tuple(KINDS), metavar="KIND", help=", ".join(KINDS))
     add("--depth", type=positive, default=54, help="layers")
-    add("--shown", type=positive, nargs="+", default=(8, 16, 28, 40, 54), metavar="N", help="depths shown")
+    add("--shown", type=positive, nargs="+", metavar="N", help="depths shown; None: five, up to --depth")
     maps = parser.add_mutually_exclusive_group()
     maps.add_argument(
-        "--images", type=existing, metavar="PATH", help="image file or directory (default: scikit-learn's digits)"
+        "--images", type=existing, metavar="PATH", help="image file or directory; None: scikit-learn's digits"
     )
     maps.add_argument("--random", action="store_true", help="random maps instead of images")
     add("--size", type=positive, default=28, help="rows and columns of the maps")
     add("--channels", type=positive, default=4, help="of the layers; a multiple of 4 makes four equal groups")
     add("--weights", type=one_of(WEIGHTS), default="equal", help="equal: means; random: Gaussian, with ReLU")
     add("--seeds", type=positive, default=8, help="stacks of random weights to average over")
+    add("--threads", type=positive, default=1, help="CPU threads; for small maps one is as fast")
     add("--output", type=writable, default=Path("erosion.png"), metavar="PNG", help="where the figure goes")
 
 
@@ -49,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
 
     from .figure import draw
 
-    depths = sorted(set(options.shown))
+    torch.set_num_threads(options.threads)
+    depths = sorted(set(options.shown or (max(1, round(share * options.depth)) for share in SHARES)))
     if depths[-1] > options.depth:
         sys.exit(f"--shown is {depths[-1]}; accepted is at most {options.depth}, the number of layers (--depth)")
     x, described = chosen_maps(options)

@@ -110,6 +110,8 @@ def compare(
     Random weights: the geometric mean over ``seeds`` stacks (they differ by factors), and the first one's maps. Equal
     weights are the same for any seed. ``progress`` wraps the list of stacks that are run, as ``tqdm`` does.
     """
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; accepted is a number from 1")
     kinds = tuple(kinds)
     stacks = [(kind, seed) for kind in kinds for seed in range(1 if weights == "equal" else seeds)]
     runs: dict[str, list[Erosion]] = {kind: [] for kind in kinds}

@@ -90,7 +90,9 @@ def draw_maps(figure: SubFigure, runs: Mapping[str, Erosion]) -> None:
     for kind, run, row in zip(runs, runs.values(), grid):
         for depth, axes in zip(depths, row):
             features = run.maps[depth]
-            axes.imshow(features, cmap="magma", vmin=0, vmax=features.max().item() or 1, interpolation="nearest")
+            axes.imshow(
+                features.numpy(), cmap="magma", vmin=0, vmax=features.max().item() or 1, interpolation="nearest"
+            )
             rows, columns = features.shape
             axes.plot((columns - 1) / 2, (rows - 1) / 2, "+", **CENTRE)
             axes.set(xticks=[], yticks=[])
