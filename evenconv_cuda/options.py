@@ -33,6 +33,7 @@ def one_of(names: Iterable[str]) -> Callable:
 
 
 positive = accepting(int, lambda value: value >= 1, "a whole number from 1")
+fours = accepting(int, lambda value: value >= 4 and value % 4 == 0, "a multiple of 4")
 odd = accepting(int, lambda value: value % 2 == 1 and 1 <= value <= 31, "an odd number from 1 to 31")
 rate = accepting(float, lambda value: 0 < value < math.inf, "a number above 0")
 existing = accepting(Path, Path.exists, "the name of a file or directory that exists")

@@ -125,6 +125,12 @@ def test_random_weights_keep_the_scale_away_from_borders():
     assert y.square().mean().item() == pytest.approx(x.square().mean().item(), rel=0.1)
 
 
+def test_channels_that_do_not_make_four_equal_groups_drift():
+    """Three channels are padded BR, TL, BL: half a pixel up, down, up and left, right, right."""
+    moved = impulse_response(stack("c2sp", 6, 3, dtype=torch.float64), 3)
+    torch.testing.assert_close(moved[-1], torch.tensor([-1, 1], dtype=torch.float64), **close)
+
+
 def test_random_weights_are_those_of_their_seed_and_average_in_the_logarithm():
     x = random_maps(12, 2).expand(-1, 4, -1, -1)
     single = [erosion(stack("c2sp", 5, 4, "random", seed), x).activation for seed in range(3)]
@@ -152,8 +158,8 @@ def test_wrong_arguments_are_named(refused):
 
 
 def write_image(path, value=255):
-    image = pytest.importorskip("PIL.Image").new("L", (40, 20))
-    image.paste(value, (10, 0, 30, 20))
+    image = pytest.importorskip("PIL.Image").new("L", (60, 20))
+    image.paste(value, (12, 0, 48, 20))
     image.save(path)
 
 
@@ -218,7 +224,7 @@ def test_command_shows_the_kinds_and_depths_that_it_is_told(tmp_path, capsys):
         ("--depth", "0"),
         ("--shown", "99"),
         ("--size", "-1"),
-        ("--channels", "two"),
+        ("--channels", "6"),
         ("--weights", "none"),
         ("--seeds", "0"),
         ("--images", "/no/such/image.png"),

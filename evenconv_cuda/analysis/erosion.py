@@ -51,8 +51,9 @@ def stack(
     Args:
         kind: of :data:`evenconv_cuda.nn.KINDS`.
         channels: four equal groups, which symmetric padding needs to cancel, take a multiple of 4.
-        weights: ``"equal"``: means, linear (:func:`equal_weights`). ``"random"``: Gaussian with variance
-            2 / (channels k²), a ReLU after each, so that away from borders the scale is kept on average.
+        weights: ``"equal"``: means, linear (:func:`equal_weights`), the same layer ``depth`` times. ``"random"``:
+            Gaussian with variance 2 / (channels k²), a ReLU after each, so that away from borders the scale is kept on
+            average.
         seed: of the random weights.
     """
     if weights not in WEIGHTS:
@@ -116,7 +117,7 @@ def compare(
     stacks = [(kind, seed) for kind in kinds for seed in range(1 if weights == "equal" else seeds)]
     runs: dict[str, list[Erosion]] = {kind: [] for kind in kinds}
     for kind, seed in progress(stacks):
-        layers = stack(kind, depth, x.shape[1], weights, seed, x.dtype)
+        layers = [layer.to(x.device) for layer in stack(kind, depth, x.shape[1], weights, seed, x.dtype)]
         runs[kind].append(erosion(layers, x, shown))
     return {kind: Erosion(_geometric_mean([run.activation for run in of]), of[0].maps) for kind, of in runs.items()}
 

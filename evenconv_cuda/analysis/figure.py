@@ -31,7 +31,8 @@ def draw(runs: Mapping[str, Erosion], centroids: Mapping[str, Tensor], described
     """Curves on the left, a row of maps per kind on the right, as a PNG."""
     columns = len(next(iter(runs.values())).maps)
     height = max(6.5, 1.3 + 1.22 * len(runs))
-    width = 5.2 + 1.22 * columns + 0.5
+    cell = min((height - 1.3) / len(runs), 1.7)
+    width = 5.7 + cell * columns
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
     figure.suptitle("Information erosion: layers of one kind, one after another", fontsize=14, color=INK)
@@ -68,7 +69,7 @@ def draw_centroids(axes: Axes, centroids: Mapping[str, Tensor]) -> None:
             width = 2 + 2.2 * (len(kinds) - 1 - below)
             axes.plot(centroids[kind][:, 0], **line(kind), linewidth=width, alpha=1 if width == 2 else 0.55)
         depth = len(centroids[kinds[0]]) - 1
-        what = f"{last / depth:+.2g} pixel a layer, to the top left" if last else "stay"
+        what = f"{last / depth:+.2g} pixel a layer, to the top left" if last else "no drift"
         label, offset = f"{', '.join(map(name, kinds))}: {what}", 0 if last else -9
         axes.annotate(
             label,
