@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from evenconv_cuda import nn
+from evenconv_cuda import nn, padding_plan
 from evenconv_cuda.__main__ import main
 from evenconv_cuda.analysis import compare, equal_weights, erosion, impulse_response, random_maps, read_images, stack
 
@@ -59,6 +59,13 @@ def test_the_plan_is_back_after_two_layers_and_after_four(layer):
     moved = impulse_response([equal_weights(LAYERS[layer](direction)) for direction in PLAN], 3)
     expected = torch.tensor([[0, 0], [-0.5, -0.5], [0, 0], [-0.5, 0.5], [0, 0]], dtype=torch.float64)
     torch.testing.assert_close(moved, expected, **close)
+
+
+@pytest.mark.parametrize("n_layers", range(1, 10))
+def test_every_padding_plan_ends_where_it_began(n_layers):
+    layers = [nn.XSepConv2d(4, 4, 3, directions=way, dtype=torch.float64) for way in padding_plan(n_layers)]
+    moved = impulse_response([equal_weights(layer) for layer in layers])
+    torch.testing.assert_close(moved[-1], torch.zeros(2, dtype=torch.float64), **close)
 
 
 def test_one_direction_throughout_drifts_where_the_plan_does_not():
@@ -146,7 +153,8 @@ def refusals():
     strided = [*layers, nn.conv2d_of("c2", 4, 4, stride=2)]
     yield "stride", lambda: erosion(strided, x), r"layers\[2\] turns \(1, 4, 6, 6\) into \(1, 4, 3, 3\); accepted"
     yield "weights", lambda: stack("c2", 1, weights="none"), r"weights is 'none'; accepted are 'equal', 'random'"
-    yield "kind", lambda: stack("c9", 1), r"kind is 'c9'; accepted are c2,"
+    yield "kind", lambda: stack("c9", 1), r"kind is 'c9'; accepted are 'c2',"
+    yield "norm", lambda: equal_weights(torch.nn.BatchNorm2d(4)), r"layer has a parameter weight; accepted"
     yield "seeds", lambda: compare(["c2"], x, 1, seeds=0), r"seeds is 0; accepted"
 
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..nn import XSepConv2d, conv2d_of
+from ..nn import conv2d_of
+from ..nn.arguments import check_choice
 
 WEIGHTS = ("equal", "random")
 
@@ -35,11 +36,13 @@ def equal_weights(layer: torch.nn.Module) -> torch.nn.Module:
     """``layer`` with every weight 1 / (the number of inputs that it sums), in place: its outputs are means.
 
     A dense k×k kernel's weights become 1 / (C k²), a depthwise one's 1 / k², each pass of XSepConv's its own share;
-    biases become zero.
+    biases become zero. Layers with other parameters are refused.
     """
     with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.fill_(1 / parameter[0].numel() if parameter.dim() > 1 else 0)
+        for name, parameter in layer.named_parameters():
+            if parameter.dim() != 4 and "bias" not in name:
+                raise ValueError(f"layer has a parameter {name}; accepted are layers of kernels and biases")
+            parameter.fill_(1 / parameter[0].numel() if parameter.dim() == 4 else 0)
     return layer
 
 
@@ -56,8 +59,7 @@ def stack(
             average.
         seed: of the random weights.
     """
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}; accepted are {', '.join(map(repr, WEIGHTS))}")
+    check_choice("weights", weights, WEIGHTS)
     if weights == "equal":
         return [equal_weights(conv2d_of(kind, channels, channels, bias=False, dtype=dtype))] * depth
     generator = torch.Generator().manual_seed(seed)
@@ -132,7 +134,8 @@ def impulse_response(layers: Sequence[torch.nn.Module], channels: int = 4) -> Te
     - an even kernel that pads at the bottom and right (C2, C4) reads half a pixel further down and right than it
       writes, so the centroid is (-n / 2, -n / 2): it drifts to the top left;
     - odd kernels (C3, C5), and symmetric padding (C2sp, C4sp) of four equal groups stay at (0, 0);
-    - layers that pad all channels alike, in the order BR, TL, BL, TR, are back at (0, 0) after each second layer.
+    - layers that pad all channels alike, in the order BR, TL, BL, TR, are back at (0, 0) after each second layer, and
+      so is every :func:`~evenconv_cuda.padding_plan` at its end.
 
     Args:
         layers: float64 layers that keep the shape, such as ``stack(kind, depth, dtype=torch.float64)`` or
@@ -173,7 +176,7 @@ def _reach(layer: torch.nn.Module) -> int:
     for module in layer.modules():
         size = getattr(module, "kernel_size", 1)
         reach += (max(size) if isinstance(size, tuple) else size) // 2
-        reach += isinstance(module, XSepConv2d)  # its 2×2; the kernel size is K
+        reach += hasattr(module, "weight_even")  # XSepConv's 2×2, beside the K that is its kernel size
     return reach
 
 
