@@ -10,8 +10,9 @@ import argparse
 from collections.abc import Sequence
 
 from . import demo
+from .analysis import command as erosion
 
-COMMANDS = {"demo": demo}
+COMMANDS = {"demo": demo, "erosion": erosion}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.util import find_spec
 
 import torch
 
+from ..options import require_extra
 from .options import QUICK, add_options
 
 __all__ = ["add_options", "run"]
 
-EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "tqdm": "tqdm"}
-"""What the demo imports beyond the package's own dependencies: module and distribution."""
-
 
 def run(options: argparse.Namespace) -> None:
     """Train both, print the table and draw the figure."""
-    require_extra()
+    require_extra("demo")
     from .data import load_digits
     from .figure import draw
     from .report import report
@@ -42,12 +39,6 @@ def run(options: argparse.Namespace) -> None:
     print(report(runs, digits, device, options))
     draw(runs, device, options.output)
     print(f"\nLoss curves and step times: {options.output}")
-
-
-def require_extra() -> None:
-    missing = [name for module, name in EXTRA.items() if find_spec(module) is None]
-    if missing:
-        sys.exit(f"The demo needs {', '.join(missing)}, missing here: pip install evenconv-cuda[demo]")
 
 
 def chosen_device(name: str) -> torch.device:

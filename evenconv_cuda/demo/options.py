@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from ..options import odd, positive, rate, writable
 
 QUICK = {"epochs": 1, "width": 4}
 
@@ -26,26 +26,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=writable, default=Path("demo.png"), metavar="PNG", help="where the figure goes")
     quick = " ".join(f"--{name} {value}" for name, value in QUICK.items())
     add("--quick", action="store_true", help=f"only see that everything runs: the same as {quick}")
-
-
-def accepting(convert: Callable, accepts: Callable[..., bool], accepted: str) -> Callable:
-    """An argparse type that says what was given and what is accepted."""
-
-    def parse(text: str):
-        try:
-            value = convert(text)
-        except ValueError:
-            value = None
-        if value is None or not accepts(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is given; accepted is {accepted}")
-        return value
-
-    return parse
-
-
-positive = accepting(int, lambda value: value >= 1, "a whole number from 1")
-odd = accepting(int, lambda value: value % 2 == 1 and 1 <= value <= 31, "an odd number from 1 to 31")
-rate = accepting(float, lambda value: 0 < value < math.inf, "a number above 0")
-writable = accepting(
-    Path, lambda path: path.parent.is_dir() and not path.is_dir(), "the name of a file in a directory that exists"
-)
