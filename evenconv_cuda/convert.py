@@ -48,7 +48,7 @@ class Conversion:
         title = ("layer", "before", "after", "params", "", *(["MACs", ""] if self.macs else []))
         rows = [(c.name, c.before, c.after, *c.params, *(c.macs or ())) for c in self.changes]
         total = ("model", "", "", *self.params, *(self.macs or ()))
-        parts = [table([title, *rows, total])]
+        parts = [table([title, *rows, total], text=3)]
         if self.padding is not None:
             parts.append(f"padding plan:\n{self.padding}")
         return "\n\n".join(parts)

@@ -65,7 +65,7 @@ class Profile:
             for layer in self.layers
         ]
         total = ("total", "", "", self.params, self.macs, self.saved_bytes)
-        return table([title, *rows, total])
+        return table([title, *rows, total], text=3)
 
 
 def profile(model: nn.Module, input_size: Sequence[int]) -> Profile:

@@ -60,7 +60,7 @@ RULES = {
     "convnext_tiny": ("xsepconv",),
     "efficientnet_b0": ("xsepconv", "doconv"),
     "convnextv2_atto": ("xsepconv",),
-    "densenet121": ("c4sp",),
+    "densenet121": ("c2sp",),
 }
 SIZE = (2, 3, 64, 64)
 

@@ -188,7 +188,7 @@ def test_dry_run(capsys):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.state_dict().values()))
     printed = capsys.readouterr().out
     assert printed == f"{conversion}\n"
-    assert "strided    Conv2d 3×3 / 2×2  AvgPool2d 2×2 / 2×2 + EvenConv2d 2×2" in printed
+    assert "strided     Conv2d 3×3 / 2×2   AvgPool2d 2×2 / 2×2 + EvenConv2d 2×2" in printed
     assert "padding plan:\ndepthwise  BR\nlarge      TL\nnet shift: +0 rows, +0 columns" in printed
     done = convert(model, "c2sp", "xsepconv", input_size=SIZE)
     assert (done.changes, done.params, done.macs) == (conversion.changes, conversion.params, conversion.macs)

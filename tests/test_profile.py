@@ -122,7 +122,7 @@ def test_table():
     assert title.split() == ["layer", "type", "output", "params", "MACs", "saved", "bytes"]
     assert row.split()[:5] == ["0", "C2sp", "2×8×9×8", "200", "27,648"]
     assert total.split()[:3] == ["total", "200", "27,648"]
-    assert table([("a", 1), ("bb", 1000)]) == "a       1\nbb  1,000"
+    assert table([("a", "", 1), ("bb", "c", 1000)], text=2) == "a            1\nbb   c   1,000"
 
 
 @pytest.mark.parametrize("make", [LAYERS["XSepConv/2"][0], LAYERS["EvenDepthwise"][0], LAYERS["Separable"][0]])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from ..text import table
 from .erosion import Erosion
 
 POSTER = {
@@ -56,12 +57,3 @@ def poster_table(images: Mapping[str, Erosion] | None, noise: Mapping[str, Erosi
 def place(moved: Tensor) -> str:
     row, column = (round(value, 2) + 0.0 for value in moved.tolist())
     return f"{row:g}, {column:g}"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        f"{label:<{widths[0]}}" + "".join(f"   {cell:>{width}}" for cell, width in zip(cells, widths[1:]))
-        for label, *cells in rows
-    )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..ops import KERNEL_DEVICES
+from ..text import table
 from .data import Digits
 from .training import Run
 
@@ -38,17 +39,12 @@ def report(runs: list[Run], digits: Digits, device: torch.device, options: Names
             f"{reference.saved_bytes / fused.saved_bytes:.2f}",
         ),
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    table = [
-        f"{label:<{widths[0]}}" + "".join(f"   {cell:>{width}}" for cell, width in zip(cells, widths[1:]))
-        for label, *cells in rows
-    ]
     return "\n".join(
         [
             f"\nDevice: {device.type}, {describe(device)}; torch {torch.__version__}; {date.today().isoformat()}",
             f"Data: {len(digits.train_labels)} training and {len(digits.test_labels)} test images of 32×32",
             f"Steps: {len(fused.losses)} of {options.batch_size} images, float32, {layout}, seed {options.seed}\n",
-            *(line.rstrip() for line in table),
+            table(rows),
             f"\nlargest loss difference in the first {compared} steps: {loss_difference(runs):.1e}",
             *(
                 []
