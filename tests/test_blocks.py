@@ -104,6 +104,37 @@ def test_eval_folds_batch_norm(options, training, own, norms):
     assert sum("batch_norm" in name for name in calls.names) == norms
 
 
+def test_frozen_batch_norm_folds_while_the_rest_trains():
+    layer = normalised(activation_layer=None).train()
+    x = torch.randn(2, 6, 8, 8)
+    with Calls() as calls:
+        layer.norm_even.eval(), layer.norm_row.eval()
+        before = layer.norm_col.running_mean.clone()
+        layer(x)
+    assert sum("batch_norm" in name for name in calls.names) == 3
+    assert not torch.equal(layer.norm_col.running_mean, before)
+    layer.norm_col.eval()
+    with Calls() as calls:
+        layer(x).sum().backward()
+    assert not any("batch_norm" in name for name in calls.names)
+    assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_autocast_and_channels_last(training):
+    layer, x = normalised().train(training), torch.randn(2, 6, 8, 8)
+    expected = by_definition(copy.deepcopy(layer), x)
+    layer, x = (what.to(memory_format=torch.channels_last) for what in (layer, x))
+    y = copy.deepcopy(layer)(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert (y - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_folding_in_half_precision_errs_as_little_as_the_passes(dtype):

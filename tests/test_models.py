@@ -1,0 +1,397 @@
+"""Networks: published counts, what they are built of, training, compilation, checkpoints."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn as tnn
+from torch.utils.flop_counter import FlopCounterMode
+
+from evenconv_cuda import apply_padding_plan, nn, use_backend
+from evenconv_cuda.models import create_model, list_models
+from evenconv_cuda.models.densenet import DenseLayer
+from evenconv_cuda.models.residual import Residual, basic, bottleneck
+from evenconv_cuda.models.resnet50 import SamePad2d
+
+DENSE = ("c2", "c2sp", "c3", "c4", "c4sp")
+DEPTHWISE = ("depthwise", "xsepconv", "xsepconv_norm")
+NAMES = [
+    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+    *("densenet_bc100", "wide_densenet"),
+    *("resnet50", "resnet50_half", "resnet50_optim"),
+    *("mobilenet_v3_small", "mobilenet_v3_small_cifar"),
+]
+SMALL = ("resnet20", "wide_densenet", "resnet50_half", "resnet50_optim", "mobilenet_v3_small")
+
+
+def convs_of(name):
+    return DEPTHWISE if name.startswith("mobilenet") else DENSE
+
+
+def paper_conv(name):
+    """The papers' own convolution."""
+    return "xsepconv_norm" if name.startswith("mobilenet") else "c2sp"
+
+
+def images(name, count=2):
+    """As small as leaves a pixel at the network's end."""
+    for_imagenet = name.startswith("resnet50") or name == "mobilenet_v3_small"
+    return torch.randn(count, 3, *((32, 32) if for_imagenet else (8, 8)))
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def parameters_without_normalisation(model):
+    norms = [layer for layer in model.modules() if isinstance(layer, tnn.BatchNorm2d)]
+    return parameters(model) - sum(map(parameters, norms))
+
+
+def macs(model, size):
+    model = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, size, size, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def on_meta(name, **options):
+    with torch.device("meta"):
+        return create_model(name, **options)
+
+
+def test_list_models():
+    assert sorted(list_models()) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "conv", "millions", "mega_macs"),
+    [
+        ("resnet50", "c3", 25.5, 4089),
+        ("resnet50_half", "c3", 6.9, 1127),
+        ("resnet50_half", "c2", 5.3, 870),
+        ("resnet50_half", "c2sp", 5.3, 870),
+    ],
+)
+def test_resnet50_has_the_posters_counts(name, conv, millions, mega_macs):
+    """The poster counts convolutions and the last layer, not the scales and shifts of normalisation."""
+    model = on_meta(name, conv=conv)
+    assert round(parameters_without_normalisation(model) / 1e6, 1) == millions
+    assert round(macs(model, 224) / 1e6) == mega_macs
+
+
+@pytest.mark.parametrize(("name", "count"), [("densenet_bc100", 769_162), ("mobilenet_v3_small", 2_542_856)])
+def test_plain_networks_have_the_known_counts(name, count):
+    assert parameters(on_meta(name)) == count
+
+
+@pytest.mark.parametrize(
+    ("depth", "conv"), [*((20, conv) for conv in DENSE), *((depth, "c2sp") for depth in (32, 44, 56, 110))]
+)
+def test_cifar_resnet_counts(depth, conv):
+    """By hand: 2n convolutions in each of three stages, of which the first widens."""
+    n, area = (depth - 2) // 6, int(conv[1]) ** 2
+    square = [2 * n * 16 * 16, 16 * 32 + (2 * n - 1) * 32 * 32, 32 * 64 + (2 * n - 1) * 64 * 64]
+    shortcut = [0, 16 * 32, 32 * 64]
+    norms = 2 * (2 * n * 16 + 16 + (2 * n - 1) * 32 + 32 + (2 * n - 1) * 64 + 64)
+    model = on_meta(f"resnet{depth}", conv=conv)
+    assert parameters(model) == 9 * 3 * 16 + area * sum(square) + sum(shortcut) + norms + 64 * 10 + 10
+    per_stage = [area * a + b for a, b in zip(square, shortcut)]
+    pixels = [32 * 32, 16 * 16, 8 * 8]
+    assert macs(model, 32) == 9 * 3 * 16 * 32 * 32 + sum(a * b for a, b in zip(per_stage, pixels)) + 64 * 10
+
+
+def test_wide_densenet_counts():
+    """By hand: a layer takes C channels to 192 and these to 48."""
+    count, channels, growth = 9 * 3 * 96, 96, 48
+    for number, layers in enumerate((9, 8, 8)):
+        for _ in range(layers):
+            count += 2 * channels + channels * 4 * growth + 2 * 4 * growth + 4 * 4 * growth * growth
+            channels += growth
+        if number < 2:
+            count += 2 * channels + channels * (channels // 2)
+            channels //= 2
+    assert parameters(on_meta("wide_densenet", conv="c2sp")) == count + 2 * channels + 10 * channels + 10
+
+
+def test_resnet50_optim_counts():
+    """By hand, without normalisation."""
+    count, channels = 9 * 3 * 48, 48
+    for stage, blocks in enumerate((1, 2, 4, 8, 4)):
+        width = 48 * 2**stage
+        for _ in range(blocks):
+            inner = width // 4
+            count += channels * inner + 4 * inner * inner + inner * width + channels * width * (channels != width)
+            channels = width
+    model = on_meta("resnet50_optim", conv="c2sp")
+    assert parameters_without_normalisation(model) == count + 768 * 1536 + 1536 * 1000 + 1000
+
+
+REPLACED = {14: (240, 240, 120, 144), 7: (576, 576)}
+"""Channels of MobileNetV3-Small's 5×5 layers of stride 1, by the maps' size for input 224."""
+
+
+def test_xsepconv_counts():
+    """Each replaced layer has 4 + 2·5 weights per channel in place of 25; normalisation inside adds two norms."""
+    plain, xsep = (on_meta("mobilenet_v3_small", conv=conv) for conv in DEPTHWISE[:2])
+    channels = sum(map(sum, REPLACED.values()))
+    assert parameters(plain) - parameters(xsep) == (25 - 14) * channels
+    assert parameters(on_meta("mobilenet_v3_small", conv="xsepconv_norm")) - parameters(xsep) == 2 * 2 * channels
+    saved = sum((25 - 14) * size * size * sum(widths) for size, widths in REPLACED.items())
+    assert macs(plain, 224) - macs(xsep, 224) == saved
+
+
+@pytest.mark.parametrize("conv", DEPTHWISE[1:])
+def test_xsepconv_stands_where_a_5x5_of_stride_1_stood(conv):
+    model = create_model("mobilenet_v3_small", conv=conv)
+    layers = [layer for layer in model.modules() if isinstance(layer, (nn.XSepConv2d, nn.XSepConv2dNormActivation))]
+    assert [layer.in_channels for layer in layers] == [240, 240, 120, 144, 576, 576]
+    assert all(layer.kernel_size == (5, 5) and layer.stride == (1, 1) for layer in layers)
+    assert [set(layer.directions) for layer in layers] == [{"BR"}, {"TL"}, {"BL"}, {"TR"}, {"BR"}, {"TL"}]
+    kept = [layer for layer in model.modules() if isinstance(layer, tnn.Conv2d) and layer.groups > 1]
+    assert [(layer.kernel_size[0], layer.stride[0]) for layer in kept] == [(3, 2), (3, 2), (3, 1), (5, 2), (5, 2)]
+    before = [layer.directions for layer in layers]
+    assert apply_padding_plan(model).net_shift == (0, 0)
+    assert [layer.directions for layer in layers] == before
+
+
+def test_xsepconv_starts_with_normalisation_in_force():
+    """The weights of the passes leave a variance that normalisation's eps does not drown."""
+    model = create_model("mobilenet_v3_small_cifar", conv="xsepconv").train()
+    variances = []
+    for layer in model.modules():
+        if isinstance(layer, nn.XSepConv2d):
+            layer.register_forward_hook(lambda layer, x, y: variances.append(y.var().item()))
+    model(torch.randn(4, 3, 32, 32))
+    assert len(variances) == 6
+    assert min(variances) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "map_size"), [("mobilenet_v3_small", 64, 2), ("mobilenet_v3_small_cifar", 32, 4)]
+)
+def test_early_strides(name, size, map_size):
+    features = on_meta(name).features
+    assert features(torch.empty(2, 3, size, size, device="meta")).shape == (2, 576, map_size, map_size)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "densenet_bc100", "resnet50_half", "resnet50_optim"])
+def test_conv_is_of_the_square_convolutions(name):
+    """All but the stem, at stride 1, in place of each other."""
+    plain, even = on_meta(name), on_meta(name, conv="c4sp")
+    instead = {(1, 1): tnn.Conv2d, (3, 3): nn.EvenConv2d}
+    kinds = {key: type(layer) for key, layer in even.named_modules() if isinstance(layer, tnn.Conv2d)}
+    expected = {
+        key: instead.get(layer.kernel_size) for key, layer in plain.named_modules() if isinstance(layer, tnn.Conv2d)
+    }
+    expected["features.stem"] = tnn.Conv2d
+    assert kinds == expected
+    square = [layer for layer in even.modules() if isinstance(layer, nn.EvenConv2d)]
+    assert {(layer.kernel_size, layer.stride, layer.bias) for layer in square} == {((4, 4), (1, 1), None)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("block", [basic, bottleneck])
+@pytest.mark.parametrize("conv", ["c3", "c2sp"])
+def test_shortcut_is_the_input_where_the_shape_is_kept(block, conv):
+    residual = silenced(block(8, 8, 1, conv, tnn.ReLU))
+    x = torch.randn(2, 8, 6, 6)
+    assert torch.equal(residual(x), x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("block", [basic, bottleneck])
+@pytest.mark.parametrize(("out_channels", "stride"), [(8, 2), (16, 1), (16, 2)])
+def test_shortcut_starts_after_the_activation_where_the_shape_changes(block, out_channels, stride):
+    residual = silenced(block(8, out_channels, stride, "c2sp", tnn.ReLU6)).eval()
+    norm = residual.before[0]
+    norm.running_mean.normal_()
+    x = 4 * torch.randn(2, 8, 6, 6)
+    h = (norm.weight * (x - norm.running_mean[:, None, None]).movedim(1, -1) / (1 + norm.eps) ** 0.5).movedim(-1, 1)
+    h = h.clamp(0, 6)
+    if stride == 2:
+        h = (h[..., ::2, ::2] + h[..., ::2, 1::2] + h[..., 1::2, ::2] + h[..., 1::2, 1::2]) / 4
+    if out_channels != 8:
+        convolution = residual.shortcut[-1]
+        assert convolution.bias is None
+        h = torch.einsum("nchw,oc->nohw", h, convolution.weight[..., 0, 0])
+    torch.testing.assert_close(residual(x), h)
+
+
+def silenced(residual):
+    assert isinstance(residual, Residual)
+    residual.branch[-1].weight.data.zero_()
+    return residual
+
+
+@torch.no_grad()
+def test_bottleneck_pools_before_its_square_convolution():
+    residual = bottleneck(8, 16, 2, "c3", tnn.ReLU).eval()
+    x = torch.randn(2, 8, 6, 6)
+    reduce, expand = residual.branch[0], residual.branch[-1]
+    square = next(layer for layer in residual.branch if isinstance(layer, tnn.Conv2d) and layer.kernel_size == (3, 3))
+    scale = (1 + 1e-5) ** -0.5
+    h = F.relu(x * scale)
+    y = F.avg_pool2d(F.relu(F.conv2d(h, reduce.weight) * scale), 2)
+    y = F.conv2d(F.relu(F.conv2d(y, square.weight, padding=1) * scale), expand.weight)
+    torch.testing.assert_close(residual(x), y + residual.shortcut(h))
+
+
+@torch.no_grad()
+def test_dense_layer_keeps_its_input_in_front():
+    layer, x = DenseLayer(6, 4, "c2sp"), torch.randn(2, 6, 5, 5)
+    y = layer(x)
+    assert y.shape == (2, 10, 5, 5)
+    assert torch.equal(y[:, :6], x)
+    assert y[:, 6:].abs().sum() > 0
+
+
+@pytest.mark.parametrize("size", [6, 7, 12, 13])
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_same_padding(kernel_size, size):
+    """TensorFlow's rule, on the numbers of rows and columns."""
+    total = max((-(-size // 2) - 1) * 2 + kernel_size - size, 0)
+    x = torch.rand(1, 2, size, 8) + 1
+    y = SamePad2d(kernel_size, -1.0)(x)
+    assert y.shape[2] == size + total
+    rows = (y[0, 0, :, kernel_size // 2] > 0).nonzero().flatten()
+    assert rows[0] == total // 2
+    assert len(rows) == size
+
+
+def test_maximum_of_the_stem_does_not_see_the_padding():
+    model = create_model("resnet50_half").features
+    assert (model.pool(model.pool_pad(-torch.ones(1, 64, 8, 8))) == -1).all()
+
+
+EVERY = [(name, conv) for name in NAMES for conv in (convs_of(name) if name in SMALL else [paper_conv(name)])]
+"""Each network, and one of each make with every convolution."""
+
+
+@pytest.mark.parametrize(("name", "conv"), EVERY)
+def test_training_step(name, conv):
+    model = create_model(name, num_classes=7, conv=conv)
+    y = model(images(name))
+    assert y.shape == (2, 7)
+    F.cross_entropy(y, torch.tensor([1, 4])).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "conv"), [(name, conv) for name, conv in EVERY if name in SMALL])
+def test_reference_backend_agrees(name, conv):
+    model, x = create_model(name, conv=conv).double(), images(name).double()
+    for mode in (model.train(), model.eval()):
+        y = mode(x)
+        with use_backend("reference"):
+            torch.testing.assert_close(mode(x), y)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_save_and_load(name):
+    model, other = (create_model(name, conv=paper_conv(name)) for _ in range(2))
+    x = images(name)
+    model.train()(x)  # statistics that are not those of the start
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    expected = model.eval()(x)
+    assert torch.equal(other.eval()(x), expected)
+    assert not torch.equal(other.train()(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*SMALL, "resnet110", "mobilenet_v3_small_cifar"])
+def test_compile(name):
+    torch._dynamo.reset()
+    model, x = create_model(name, conv=paper_conv(name)).eval(), images(name)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v3_small_cifar"])
+def test_compile_of_a_training_step(name):
+    torch._dynamo.reset()
+    model = create_model(name, conv=paper_conv(name))
+    model = tnn.Sequential(model.features[: 3 if name == "resnet20" else 7], tnn.AdaptiveAvgPool2d(1))
+    twin, x = copy.deepcopy(model), images(name)
+    losses = [m(x).square().sum() for m in (model, torch.compile(twin, fullgraph=True, backend="aot_eager"))]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(*losses)
+    for a, b in zip(model.parameters(), twin.parameters()):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_plan_finds_the_even_sized_layers(name):
+    """By ``torch.fx``: networks are traceable. Plain padding in turn takes the place of symmetric padding."""
+    model = on_meta(name, conv="c2" if paper_conv(name) == "c2sp" else "xsepconv_norm")
+    even = [
+        key for key, layer in model.named_modules() if isinstance(layer, (nn.EvenConv2d, nn.XSepConv2dNormActivation))
+    ]
+    report = apply_padding_plan(model)
+    assert list(report.directions) == even
+    assert report.net_shift == (0, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_and_channels(name):
+    classes = {"resnet50": 1000, "mobilenet_v3_small": 1000}
+    default = next((count for key, count in classes.items() if name.startswith(key) and "cifar" not in name), 10)
+    assert list(on_meta(name).parameters())[-1].shape == (default,)
+    model = on_meta(name, num_classes=3, in_channels=1)
+    assert model.eval()(torch.empty(1, 1, 64, 64, device="meta")).shape == (1, 3)
+
+
+def test_width():
+    assert on_meta("resnet20", width=32).classifier.in_features == 128
+
+
+def torchvision():
+    """Beside some builds of PyTorch its import fails with other errors than ImportError."""
+    try:
+        import torchvision
+    except Exception as error:
+        pytest.skip(f"torchvision: {error}")
+    return torchvision
+
+
+@torch.no_grad()
+def test_plain_mobilenet_is_torchvisions():
+    theirs = torchvision().models.mobilenet_v3_small(weights=None)
+    ours = create_model("mobilenet_v3_small")
+    x = torch.randn(2, 3, 64, 64)
+    theirs.train()(x)
+    ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "options", "words"),
+    [
+        (ValueError, "resnet21", {}, ["name", "'resnet21'", *NAMES]),
+        (ValueError, "resnet20", {"conv": "c6"}, ["conv", "'c6'", *DENSE]),
+        (ValueError, "wide_densenet", {"conv": "xsepconv"}, ["conv", "'xsepconv'", *DENSE]),
+        (ValueError, "mobilenet_v3_small", {"conv": "c2sp"}, ["conv", "'c2sp'", *DEPTHWISE]),
+        (TypeError, "resnet20", {"depth": 26}, ["depth=26", "resnet20", "conv", "width"]),
+        (TypeError, "resnet50_half", {"width": 64}, ["width=64", "resnet50_half", "conv"]),
+    ],
+)
+def test_what_is_not_accepted_is_named(error, name, options, words):
+    with pytest.raises(error) as refused:
+        create_model(name, **options)
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_depth_of_no_such_network_is_named():
+    from evenconv_cuda.models import CifarResNet
+
+    with pytest.raises(ValueError, match="depth is 21; accepted are 6n"):
+        CifarResNet(21)
