@@ -363,6 +363,30 @@ def torchvision():
     return torchvision
 
 
+def test_mobilenet_has_torchvisions_layout():
+    """Some of its names and shapes, and what no state_dict tells."""
+    expected = {
+        "features.0.0.weight": (16, 3, 3, 3),
+        "features.1.block.0.0.weight": (16, 1, 3, 3),
+        "features.1.block.1.fc1.weight": (8, 16, 1, 1),
+        "features.1.block.2.1.running_var": (16,),
+        "features.3.block.1.0.weight": (88, 1, 3, 3),
+        "features.4.block.2.fc2.bias": (96,),
+        "features.11.block.3.0.weight": (96, 576, 1, 1),
+        "features.12.1.weight": (576,),
+        "classifier.0.weight": (1024, 576),
+        "classifier.3.bias": (1000,),
+    }
+    model = on_meta("mobilenet_v3_small")
+    state = model.state_dict()
+    assert len(state) == 244
+    assert {key: tuple(state[key].shape) for key in expected} == expected
+    assert [layer.p for layer in model.modules() if isinstance(layer, tnn.Dropout)] == [0.2]
+    for conv in DEPTHWISE:
+        norms = [m for m in on_meta("mobilenet_v3_small", conv=conv).modules() if isinstance(m, tnn.BatchNorm2d)]
+        assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
+
+
 @torch.no_grad()
 def test_plain_mobilenet_is_torchvisions():
     theirs = torchvision().models.mobilenet_v3_small(weights=None)
