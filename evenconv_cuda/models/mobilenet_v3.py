@@ -47,7 +47,7 @@ class MobileNetV3Small(Network):
         early_strides: False leaves out the strides of the first convolution and the first block, for maps of 32×32
             (derived).
 
-    Source: Howard et al., arXiv 1905.02244, table 2; with XSepConv Chen et al., arXiv 2002.12046, section 4.
+    Source: Howard et al., arXiv 1905.02244, table 2; with XSepConv Chen et al., arXiv 2002.12046.
     """
 
     def __init__(

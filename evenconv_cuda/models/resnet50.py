@@ -42,7 +42,7 @@ class ResNet50(Network):
         conv: the blocks' k×k convolutions, a name of :data:`evenconv_cuda.nn.KINDS`.
         width: channels of the first stage, doubled by each later one: 256, or 128 for the authors' 0.5x.
 
-    Source: Wu et al., arXiv 1903.08385, section 4 (the authors' code).
+    Source: Wu et al., arXiv 1903.08385 (the authors' code).
     """
 
     def __init__(self, num_classes: int = 1000, conv: str = "c3", width: int = 256, in_channels: int = 3):
