@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from . import flops, functional, nn, ops, reference
+from . import analysis, flops, functional, models, nn, ops, reference
 from .backend import current_backend, use_backend
 from .convert import Conversion, convert
 from .directions import SYMMETRIC
@@ -20,12 +20,14 @@ __all__ = [
     "PaddingReport",
     "Profile",
     "Rule",
+    "analysis",
     "apply_padding_plan",
     "build_info",
     "convert",
     "current_backend",
     "flops",
     "functional",
+    "models",
     "nn",
     "ops",
     "padding_plan",

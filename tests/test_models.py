@@ -1,60 +1,16 @@
-"""Networks: published counts, what they are built of, training, compilation, checkpoints."""
-
-import copy
-import io
-import pickle
+"""Networks: what they are built of, and what they accept."""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import DENSE, DEPTHWISE, NAMES, on_meta, paper_conv, with_statistics
 from torch import nn as tnn
 
-from evenconv_cuda import apply_padding_plan, nn, use_backend
-from evenconv_cuda.models import create_model, list_models
+from evenconv_cuda import apply_padding_plan, nn
+from evenconv_cuda.models import CifarResNet, create_model, list_models
 from evenconv_cuda.models.densenet import DenseLayer
 from evenconv_cuda.models.residual import Residual, basic, bottleneck
 from evenconv_cuda.models.resnet50 import SamePad2d
-
-DENSE = ("c2", "c2sp", "c3", "c4", "c4sp")
-DEPTHWISE = ("depthwise", "xsepconv", "xsepconv_norm")
-NAMES = [
-    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-    *("densenet_bc100", "wide_densenet"),
-    *("resnet50", "resnet50_half", "resnet50_optim"),
-    *("mobilenet_v3_small", "mobilenet_v3_small_cifar"),
-]
-SMALL = ("resnet20", "wide_densenet", "resnet50_half", "resnet50_optim", "mobilenet_v3_small")
-
-
-def convs_of(name):
-    return DEPTHWISE if name.startswith("mobilenet") else DENSE
-
-
-def paper_conv(name):
-    """The papers' own convolution."""
-    return "xsepconv_norm" if name.startswith("mobilenet") else "c2sp"
-
-
-def images(name, count=2):
-    """As small as leaves a pixel at the network's end."""
-    for_imagenet = name.startswith("resnet50") or name == "mobilenet_v3_small"
-    return torch.randn(count, 3, *((32, 32) if for_imagenet else (8, 8)))
-
-
-def on_meta(name, **options):
-    with torch.device("meta"):
-        return create_model(name, **options)
-
-
-def with_statistics(model, x):
-    """In eval mode, normalising by the statistics of ``x``: by those of the start features would fade to nothing."""
-    for layer in model.modules():
-        if isinstance(layer, tnn.BatchNorm2d):
-            layer.momentum = 1
-    with torch.no_grad():
-        model.train()(x)
-        assert model.eval()(x).std() > 1e-3
-    return model
 
 
 def test_list_models():
@@ -184,74 +140,6 @@ def test_maximum_of_the_stem_does_not_see_the_padding():
     assert (model.pool(model.pool_pad(-torch.ones(1, 64, 8, 8))) == -1).all()
 
 
-EVERY = [(name, conv) for name in NAMES for conv in (convs_of(name) if name in SMALL else [paper_conv(name)])]
-"""Each network, and one of each make with every convolution."""
-
-
-@pytest.mark.parametrize(("name", "conv"), EVERY)
-def test_training_step(name, conv):
-    model = create_model(name, num_classes=7, conv=conv)
-    y = model(images(name))
-    assert y.shape == (2, 7)
-    F.cross_entropy(y, torch.tensor([1, 4])).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("name", "conv"), [(name, conv) for name, conv in EVERY if name in SMALL])
-def test_reference_backend_agrees(name, conv):
-    x = images(name).double()
-    model = with_statistics(create_model(name, conv=conv).double(), x)
-    for training in (True, False):
-        torch.manual_seed(1)  # the same features are dropped
-        y = model.train(training)(x)
-        torch.manual_seed(1)
-        with use_backend("reference"):
-            torch.testing.assert_close(model(x), y)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
-def test_save_and_load(name):
-    x = images(name)
-    model, other = (
-        with_statistics(create_model(name, conv=paper_conv(name)), x),
-        create_model(name, conv=paper_conv(name)),
-    )
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    buffer.seek(0)
-    other.load_state_dict(torch.load(buffer, weights_only=True))
-    expected = model(x)
-    assert torch.equal(other.eval()(x), expected)
-    assert (other.train()(x) - expected).abs().max() > 1e-3
-    assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", [*SMALL, "resnet110", "mobilenet_v3_small_cifar"])
-def test_compile(name):
-    torch._dynamo.reset()
-    x = images(name)
-    model = with_statistics(create_model(name, conv=paper_conv(name)), x)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), model(x))
-
-
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v3_small_cifar"])
-def test_compile_of_a_training_step(name):
-    torch._dynamo.reset()
-    model = create_model(name, conv=paper_conv(name))
-    model = tnn.Sequential(model.features[: 3 if name == "resnet20" else 7], tnn.AdaptiveAvgPool2d(1))
-    twin, x = copy.deepcopy(model), images(name)
-    losses = [m(x).square().sum() for m in (model, torch.compile(twin, fullgraph=True, backend="aot_eager"))]
-    for loss in losses:
-        loss.backward()
-    torch.testing.assert_close(*losses)
-    for a, b in zip(model.parameters(), twin.parameters()):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_padding_plan_finds_the_even_sized_layers(name):
     """By ``torch.fx``: networks are traceable. Plain padding in turn takes the place of symmetric padding."""
@@ -337,7 +225,5 @@ def test_what_is_not_accepted_is_named(error, name, options, words):
 
 
 def test_depth_of_no_such_network_is_named():
-    from evenconv_cuda.models import CifarResNet
-
     with pytest.raises(ValueError, match="depth is 21; accepted are 6n"):
         CifarResNet(21)

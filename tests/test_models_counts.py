@@ -4,10 +4,9 @@ import copy
 
 import pytest
 import torch
+from networks import on_meta
 from torch import nn as tnn
 from torch.utils.flop_counter import FlopCounterMode
-
-from evenconv_cuda.models import create_model
 
 
 def parameters(model):
@@ -24,11 +23,6 @@ def macs(model, size):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, 3, size, size, device="meta"))
     return counter.get_total_flops() // 2
-
-
-def on_meta(name, **options):
-    with torch.device("meta"):
-        return create_model(name, **options)
 
 
 @pytest.mark.parametrize(
