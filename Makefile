@@ -9,7 +9,7 @@ CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 # A command's output only if it fails.
 quietly = mkdir -p build && { $(1); } > build/log.txt 2>&1 || { cat build/log.txt; exit 1; }
 
-.PHONY: demo test sanitize resources cuda-build bench gpu-check lint format clean
+.PHONY: demo test sanitize resources cuda-build bench bench-report bench-guard gpu-check lint format clean
 
 demo: $(VENV)/built
 	$(RUN) -m evenconv_cuda demo
@@ -41,6 +41,16 @@ cuda-build: $(CUDA_VENV)/installed
 
 bench: $(VENV)/built
 	$(RUN) -m benchmarks.ops
+	$(RUN) -m benchmarks.models
+	$(RUN) -m benchmarks.report
+
+# The README's tables and figures from what is committed under benchmarks/results.
+bench-report: $(VENV)/built
+	$(RUN) -m benchmarks.report
+
+# Ratios to the unfused forms, against the committed ones.
+bench-guard: $(VENV)/built
+	$(RUN) -m benchmarks.guard
 
 # In the environment that PYTHON names, which has PyTorch with CUDA: nothing is installed.
 gpu-check: PYTHON := python3

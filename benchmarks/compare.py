@@ -1,0 +1,148 @@
+"""What became slower or faster between two results, beyond the noise.
+
+    python -m benchmarks.compare OLD NEW    # folders of results, or two files of the same kind
+
+Rows are matched by what was measured. A machine that is slower today is slower with everything, so the median ratio of
+the rows that are not this package's is divided out. A row has changed if its quartiles lie apart after that and its
+median by more than 5 %. The exit status is 1 if a fused row became slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median as middle
+
+from evenconv_cuda.options import existing
+from evenconv_cuda.text import table
+
+from .ratios import CASE, is_fused, median
+
+OPS = (*CASE, "dtype", "pass", "candidate", "layout", "mode")
+MODELS = ("model", "conv", "backend", "layout", "precision", "mode", "batch", "size")
+"""What a row measures, by which rows are matched."""
+CHANGE = 1.05
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row in both results; ``ratio`` is new / old without the machine's drift: above 1 it became slower."""
+
+    row: dict
+    old: float
+    new: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    drift: float | None
+    """New / old of what is not fused; None if nothing of that is in both, and then nothing was divided out."""
+    changed: list[Change]
+    missing: list[dict]
+    new: list[dict]
+
+    @property
+    def slower(self) -> list[Change]:
+        return [change for change in self.changed if is_fused(change.row) and change.ratio > 1]
+
+
+def identity(row: dict) -> tuple:
+    return tuple(row[name] for name in (OPS if "candidate" in row else MODELS))
+
+
+def compare(old: Sequence[dict], new: Sequence[dict]) -> Comparison:
+    before, after = ({identity(row): row for row in rows} for rows in (old, new))
+    both = [(before[key], after[key]) for key in before if key in after]
+    ratios = [median(b) / median(a) for a, b in both if not is_fused(a)]
+    drift = middle(ratios) if ratios else None
+    changed = [
+        Change(b, median(a), median(b), median(b) / median(a) / (drift or 1))
+        for a, b in both
+        if _apart(a, b, drift or 1)
+    ]
+    return Comparison(
+        drift,
+        sorted(changed, key=lambda change: -change.ratio),
+        [row for key, row in before.items() if key not in after],
+        [row for key, row in after.items() if key not in before],
+    )
+
+
+def _apart(old: dict, new: dict, drift: float) -> bool:
+    ratio = median(new) / median(old) / drift
+    overlap = new["ms"]["p25"] / drift <= old["ms"]["p75"] and old["ms"]["p25"] <= new["ms"]["p75"] / drift
+    return not overlap and not 1 / CHANGE <= ratio <= CHANGE
+
+
+def read(path: Path) -> dict[str, list[dict]]:
+    """Rows of a folder's result files, or of one, by the files' kind."""
+    files = [path / name for name in ("ops.json", "models.json")] if path.is_dir() else [path]
+    found = {}
+    for file in files:
+        if file.exists():
+            rows = json.loads(file.read_text())["rows"]
+            found["ops" if rows and "candidate" in rows[0] else "models"] = rows
+    if not found:
+        sys.exit(f"{path} holds neither ops.json nor models.json")
+    return found
+
+
+def described(comparison: Comparison) -> str:
+    drift = comparison.drift
+    lines = [
+        f"The machine: {drift:.3f} × as long as before, divided out."
+        if drift
+        else "Nothing unfused in both: as measured."
+    ]
+    if comparison.changed:
+        head = ("", "old ms", "new ms", "times as long", "")
+        rows = [
+            (_name(change.row), f"{change.old:.4g}", f"{change.new:.4g}", f"{change.ratio:.2f}", _verdict(change))
+            for change in comparison.changed
+        ]
+        lines.append(table([head, *rows]))
+    else:
+        lines.append("Nothing changed beyond the noise.")
+    for title, rows in (("missing", comparison.missing), ("new", comparison.new)):
+        lines += [f"{title}: {_name(row)}" for row in rows]
+    return "\n".join(lines)
+
+
+def _verdict(change: Change) -> str:
+    return ("slower" if change.ratio > 1 else "faster") + (", fused" if is_fused(change.row) else "")
+
+
+def _name(row: dict) -> str:
+    if "candidate" not in row:
+        return " ".join(str(row[name]) for name in MODELS)
+    size = f"{row['N']}×{row['C']}×{row['H']}² K={row['K']}" + (f" / {row['stride']}" if row["stride"] > 1 else "")
+    rest = " ".join(row[name] for name in ("dtype", "pass", "candidate", "layout", "mode"))
+    return f"{row['operator']} {size} {rest}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("old", type=existing, metavar="OLD", help="folder of results or one of its files")
+    parser.add_argument("new", type=existing, metavar="NEW")
+    options = parser.parse_args(arguments)
+    old, new = read(options.old), read(options.new)
+    if not old.keys() & new.keys():
+        parser.error(
+            f"{options.old} has {', '.join(old)} and {options.new} {', '.join(new)}; accepted are two of a kind"
+        )
+    slower = 0
+    for kind in (kind for kind in old if kind in new):
+        comparison = compare(old[kind], new[kind])
+        slower += len(comparison.slower)
+        print(f"{kind}\n{described(comparison)}\n")
+    if slower:
+        sys.exit(f"{slower} fused {'row' if slower == 1 else 'rows'} became slower")
+
+
+if __name__ == "__main__":
+    main()

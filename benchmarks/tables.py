@@ -1,0 +1,292 @@
+"""What was measured as Markdown: a function for each part of the README."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from .cases import Case
+from .ratios import (
+    GRAPH,
+    ORIGINALS,
+    UNFUSED,
+    against,
+    by_case,
+    fastest,
+    geometric_mean,
+    median,
+    over,
+    tensor_bytes,
+)
+from .results import Results
+
+DASH = "–"
+XSEP = "xsep_conv2d"
+OTHERS = ("even_conv2d", "even_depthwise_conv2d", "separable_depthwise_conv2d", "symmetric_pad2d")
+MORE = {"sweeps": "how time grows with N, H and K", "roofline": "how far from the machine's limits"}
+FORMS = {"pad+concat": "pads and a concatenation", "in 3×3": "the 2×2 in the corner of a 3×3"}
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+
+
+def ratio(value: float) -> str:
+    """In bold where the fused operator loses."""
+    return f"**{value:.2f}**" if value < 1 else f"{value:.2f}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of each case's rows."""
+
+    title: str
+    value: Callable[[Sequence[dict]], float | None]
+    show: Callable[[float], str] = ratio
+    worst: Callable[[Iterable[float]], float] = min
+
+    def cell(self, rows: Sequence[dict]) -> str:
+        return _cell(self.show, self.value(rows))
+
+    def summary(self, cases: Iterable[Sequence[dict]]) -> tuple[str, str]:
+        """Geometric mean and worst of the cases that have the number."""
+        values = [value for rows in cases if (value := self.value(rows)) is not None]
+        return (self.show(geometric_mean(values)), self.show(self.worst(values))) if values else (DASH, DASH)
+
+
+def _vs(*candidates: str, what: str = "step", dtype: str = "float32", **where: str) -> Callable:
+    return lambda rows: against(rows, *candidates, **{"pass": what, "dtype": dtype}, **where)
+
+
+def _vs_mode(mode: str, fused_mode: dict[str, str]) -> Callable:
+    step = {"pass": "step", "dtype": "float32"}
+    return lambda rows: over(fastest(rows, *UNFUSED, mode=mode, **step), fastest(rows, "fused", **step, **fused_mode))
+
+
+def _of_fused(field: str) -> Callable:
+    return lambda rows: (fastest(rows, "fused", dtype="float32", **{"pass": "step"}) or {}).get(field)
+
+
+LIMITS = (
+    Column("× copy", _of_fused("times_copy"), "{:.1f}".format, max),
+    Column("% of roofline", _of_fused("roofline"), lambda share: f"{100 * share:.0f}"),
+)
+XSEP_COLUMNS = (
+    Column("vs fastest", _vs(*UNFUSED)),
+    Column("NCHW", _vs(*UNFUSED, layout="NCHW")),
+    Column("channels_last", _vs(*UNFUSED, layout="channels_last")),
+    Column("vs compiled", _vs_mode("compiled", {})),
+    Column("vs K×K", _vs("K×K")),
+    Column("vs 3×3", _vs("3×3")),
+    *LIMITS,
+    Column("bf16 vs fastest", _vs(*UNFUSED, dtype="bfloat16")),
+    Column("forward vs fastest", _vs(*UNFUSED, what="forward")),
+)
+ON_GPU = (
+    Column("fp16 vs fastest", _vs(*UNFUSED, dtype="float16")),
+    Column("in CUDA graphs", _vs_mode(GRAPH, {"mode": GRAPH})),
+)
+FORWARD, STEP = Column("forward", _vs(*UNFUSED, what="forward")), Column("step", _vs(*UNFUSED))
+BF16 = Column("bf16 step", _vs(*UNFUSED, dtype="bfloat16"))
+
+
+def headline(results: Sequence[Results]) -> str:
+    """One sentence for each kind of device."""
+    measured = {result.machine["device"]: result for result in results}
+    return " ".join(f"{device}: {_claim(measured.get(kind))}." for kind, device in DEVICES.items())
+
+
+def _claim(result: Results | None) -> str:
+    rows = [] if result is None else [row for row in ordinary(result, XSEP) if row["pass"] == "step"]
+    values = [value for case in by_case(rows).values() if (value := STEP.value(case)) is not None]
+    if not values:
+        return "not yet measured"
+    others = [row for row in rows if row["candidate"] in UNFUSED and row["dtype"] == "float32" and row["mode"] != GRAPH]
+    forms, layouts, modes = (
+        list(dict.fromkeys(row[name] for row in others)) for name in ("candidate", "layout", "mode")
+    )
+    return (
+        f"an XSepConv training step in float32 is **{geometric_mean(values):.2f} times as fast** as the fastest way "
+        f"with PyTorch's own operators ({'; '.join(map(_listed, (map(FORMS.get, forms), layouts, modes)))}), "
+        f"geometric mean of {len(values)} shapes, from {min(values):.2f} to {max(values):.2f} "
+        f"({provenance(result.machine)})"
+    )
+
+
+def xsepconv(result: Results) -> str:
+    cases = by_case(ordinary(result, XSEP))
+    columns = XSEP_COLUMNS + (ON_GPU if result.machine["device"] == "cuda" else ())
+    body = [[case.group, sizes(case), *(column.cell(rows) for column in columns)] for case, rows in cases.items()]
+    means, worst = zip(*(column.summary(cases.values()) for column in columns))
+    body += [["geometric mean", "", *means], ["worst", "", *worst]]
+    slug = result.machine["slug"]
+    more = [f"[{text}]({figure_path(slug, name)})" for name, text in MORE.items() if DRAWN[name](result)]
+    return _part(
+        f"A training step of XSepConv, float32: how many times as fast as others ({_source(result, result.ops)}).",
+        markdown(["maps of", "N, C, H=W, K", *(column.title for column in columns)], body, text=2),
+        "Of the step, *vs fastest*: the fastest of pad + concat + 3 convolutions and 2×2-in-a-3×3 + 2 convolutions, in "
+        "any layout and mode; *NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them "
+        "under `torch.compile`; *vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, "
+        "which compute something else; *× copy*: its time in copies of x; *% of roofline*: of what the measured "
+        "bandwidth and arithmetic allow; *bf16*: all in bfloat16; *forward*: without gradients, against onnxruntime "
+        "too; below 1, **bold**, it loses; / 2 is a stride.",
+        _image(slug, "bars", "Forward and step of every shape, as multiples of copying the tensor"),
+        f"Also: {', '.join([*more, f'[every row](benchmarks/results/{slug})'])}; `make bench` measures again.",
+    )
+
+
+def operators(result: Results) -> str:
+    columns = (FORWARD, STEP, BF16)
+    summaries, body = [], []
+    for operator in OTHERS:
+        cases = by_case(ordinary(result, operator))
+        for case, rows in cases.items():
+            step = fastest(rows, *UNFUSED, dtype="float32", **{"pass": "step"})
+            name = ", ".join(step[field] for field in ("candidate", "layout", "mode")) if step else DASH
+            cells = [column.cell(rows) for column in (*columns, *LIMITS)]
+            body.append([f"`{operator}`", case.group, sizes(case), *cells, name])
+        if cases:
+            pairs = [" / ".join(column.summary(cases.values())) for column in columns]
+            summaries.append([f"`{operator}`", str(len(cases)), *pairs])
+    titles = [column.title for column in columns]
+    every = ["operator", "maps of", "N, C, H=W, K", *titles, *(column.title for column in LIMITS)]
+    return _part(
+        f"The other operators: geometric mean / worst over shapes ({_source(result, result.ops)}).",
+        markdown(["operator", "shapes", *titles], summaries),
+        "How many times as fast as the fastest other way to do it, in any layout and mode: *forward* and *step* in "
+        "float32, *bf16 step* all in bfloat16; below 1, **bold**, the fused operator loses.",
+        "<details><summary>Every shape</summary>\n\n"
+        + markdown([*every, "fastest other step"], body, text=3)
+        + "\n\n</details>",
+    )
+
+
+def memory(result: Results) -> str:
+    forms = ("fused", "pad+concat", "in 3×3", "K×K")
+    body = []
+    for operator in (XSEP, *OTHERS):
+        cells = []
+        for field in ("saved_bytes", "peak_bytes"):
+            for form in forms:
+                rows = [r for r in ordinary(result, operator) if r["candidate"] == form and r.get(field) is not None]
+                least = [min(r[field] / tensor_bytes(r) for r in of_case) for of_case in by_case(rows).values()]
+                cells.append(_range(least))
+        if set(cells) != {DASH}:
+            body.append([f"`{operator}`", *cells])
+    titles = [f"{what}: {form}" for what in ("saved", "peak") for form in forms]
+    return _part(
+        f"Bytes of a float32 step, in T, the bytes of x: least–most over shapes ({provenance(result.machine)}).",
+        markdown(["operator", *titles], body),
+        "*saved*: what autograd keeps between forward and backward; *peak*: what a step takes, at most at once, beyond "
+        "x and the result's gradient; each in the layout that takes least.",
+    )
+
+
+def models(result: Results) -> str:
+    body = []
+    for (model, conv, precision, mode), fused in _trained(result.models).items():
+        same = [
+            row for row in result.models if (row["model"], row["precision"], row["mode"]) == (model, precision, mode)
+        ]
+        plain = _quickest(row for row in same if row["conv"] == conv and row["backend"] == "reference")
+        original = _quickest(row for row in same if row["conv"] in ORIGINALS)
+        three = fused, plain, original
+        times = [_cell(ratio, over(other, fused)) for other in (plain, original)]
+        replaced = f"{original['conv']} → {conv}" if original else conv
+        settings = precision if mode == "eager" else f"{precision}, {mode}"
+        sizes = f"{fused['batch']}, {fused['size']}"
+        mebibytes = [_mebibytes(three, field) for field in ("saved_bytes", "peak_bytes")]
+        body.append([f"`{model}`", replaced, settings, sizes, _throughput(fused), *times, *mebibytes])
+    titles = ["network", "replaces", "precision", "batch, size", "images/s", "vs reference", "vs original"]
+    return _part(
+        f"Training steps of the papers' networks ({_source(result, result.models)}).",
+        markdown([*titles, "saved MiB", "peak MiB"], body, text=3),
+        "*images/s* with the fused operators; *vs reference*: how many times as fast as the same network in plain "
+        "PyTorch; *vs original*: as the network with the convolution that was replaced; below 1, **bold**, it is "
+        "slower; each in its faster layout. *saved* for backward, and *peak* of a step: fused / reference / original.",
+        _image(result.machine["slug"], "models", "Speed and saved bytes of networks, relative to the original"),
+    )
+
+
+def _trained(rows: Sequence[dict]) -> dict[tuple, dict]:
+    """The fused training of every network in its faster layout."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        if row["backend"] == "fused" and row["conv"] not in ORIGINALS:
+            groups.setdefault((row["model"], row["conv"], row["precision"], row["mode"]), []).append(row)
+    return {key: _quickest(group) for key, group in groups.items()}
+
+
+def _quickest(rows: Iterable[dict]) -> dict | None:
+    return min(rows, key=median, default=None)
+
+
+def ordinary(result: Results, operator: str) -> list[dict]:
+    """Rows of an operator on the maps of networks: all but the sweeps'."""
+    return [row for row in result.ops if row["operator"] == operator and not row["group"].startswith("sweep")]
+
+
+def sizes(case: Case) -> str:
+    return f"{case.N}, {case.C}, {case.H}, {case.K}" + (f" / {case.stride}" if case.stride > 1 else "")
+
+
+DRAWN: dict[str, Callable[[Results], object]] = {
+    "bars": lambda result: ordinary(result, XSEP),
+    "sweeps": lambda result: [row for row in result.ops if row["group"].startswith("sweep")],
+    "roofline": lambda result: result.limits and ordinary(result, XSEP),
+    "models": lambda result: result.models,
+}
+"""What there must be of the results for a figure to be drawn."""
+
+
+def figure_path(slug: str, name: str) -> str:
+    return f"docs/benchmarks/{slug}-{name}.png"
+
+
+def markdown(head: Sequence[str], body: Sequence[Sequence[str]], text: int = 1) -> str:
+    """The first ``text`` columns to the left, the others to the right."""
+    rule = ["---" if n < text else "---:" for n in range(len(head))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
+
+
+def provenance(machine: dict) -> str:
+    commit = [f"commit {machine['commit']}"] if machine["commit"] else []
+    return ", ".join([machine["name"], f"torch {machine['torch']}", machine["date"], *commit])
+
+
+def _source(result: Results, rows: Sequence[dict]) -> str:
+    rounds = sorted({row["ms"]["rounds"] for row in rows})
+    counted = f"medians of {rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
+    return f"{provenance(result.machine)}; one process, interleaved, {counted}"
+
+
+def _part(*paragraphs: str) -> str:
+    return "\n\n".join(paragraphs)
+
+
+def _image(slug: str, name: str, alternative: str) -> str:
+    return f"![{alternative}]({figure_path(slug, name)})"
+
+
+def _cell(show: Callable[[float], str], value: float | None) -> str:
+    return DASH if value is None else show(value)
+
+
+def _throughput(row: dict) -> str:
+    return f"{row['images_per_s']:.{0 if row['images_per_s'] >= 100 else 1}f}"
+
+
+def _mebibytes(rows: Sequence[dict | None], field: str) -> str:
+    counts = [(row or {}).get(field) for row in rows]
+    if counts[0] is None:
+        return DASH
+    return " / ".join(_cell(lambda count: f"{count / 2**20:.0f}", count) for count in counts)
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return DASH
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low}–{high}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
