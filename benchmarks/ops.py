@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from .candidates import EXACT, Candidate, candidates, compiled, with_cudnn_benchmark
-from .cases import OTHERS, SWEEPS, XSEP, Case
+from .cases import COMPILED, OTHERS, SWEEPS, XSEP, Case
 from .command import parse, write
 from .gpu.behaviour import captured
 from .limits import Limits, measure_limits, needs, sets_for, short
@@ -29,7 +29,7 @@ FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 PASSES = {"forward": Candidate.forwards, "backward": Candidate.backwards, "step": Candidate.steps}
 GRAPH_BYTES = 10 << 20
 """Of x: with less, launches count, and steps are timed as CUDA graphs too."""
-ROUNDS, QUICK_ROUNDS, SECONDS = 25, 5, 12
+ROUNDS, QUICK_ROUNDS, SECONDS = 25, 5, 8
 
 
 def measure(
@@ -43,8 +43,8 @@ def measure(
 ) -> list[dict]:
     """A row for each case, dtype, pass, form, layout and mode.
 
-    ``limits`` adds the share of the machine's roofline; ``thorough`` measures, in float32, torch.compile, onnxruntime
-    and memory too.
+    ``limits`` adds the share of the machine's roofline; ``thorough`` measures, in float32, onnxruntime, memory and for
+    some cases torch.compile too.
     """
     rows = []
     with tqdm(total=len(cases) * len(dtypes), unit="case", disable=not sys.stderr.isatty()) as bar:
@@ -64,7 +64,7 @@ def _rows(case, dtype, rounds, device, limits, passes, thorough) -> list[dict]:
         form, layout = name.split(", ")
         calls.setdefault(("forward", "copy", layout, "eager"), candidate.copies())
         for what in passes:
-            variants = _variants(what, form, candidate, device, thorough)
+            variants = _variants(what, form, candidate, device, thorough and case in COMPILED)
             calls |= {(what, form, layout, mode): call for mode, call in variants.items()}
     fused = found.get("fused, NCHW")
     if thorough and fused and case.operator == "xsep_conv2d" and device == "cpu" and why_no_onnx() is None:
@@ -86,12 +86,12 @@ def _rows(case, dtype, rounds, device, limits, passes, thorough) -> list[dict]:
     return rows
 
 
-def _variants(what: str, form: str, candidate: Candidate, device: str, thorough: bool) -> dict[str, Callable]:
+def _variants(what: str, form: str, candidate: Candidate, device: str, with_compiled: bool) -> dict[str, Callable]:
     """A pass of a candidate in every mode that it is measured in."""
     make = PASSES[what]
     calls = {"eager": make(candidate)}
     on_gpu = torch.device(device).type == "cuda"
-    if thorough and what != "backward" and form in EXACT[1:]:
+    if with_compiled and what != "backward" and form in EXACT[1:]:
         calls["compiled"] = make(compiled(candidate))
     if on_gpu and form != "fused":
         calls["cudnn.benchmark"] = with_cudnn_benchmark(make(candidate))
