@@ -1,110 +1,130 @@
-"""One XSepConv training step (forward and backward) on the CPU, against PyTorch's own forms of it.
+"""Every operator against every other way to do it: forward, backward and step, time and memory.
 
-    python -m benchmarks.ops [--quick] [--rounds N] [--threads N] [--output FILE]
+    python -m benchmarks.ops [--quick] [--device cpu] [--rounds N] [--threads N] [--only TEXT] [--output FILE]
 
-Prints a table of ratios and writes every median, with machine, versions and date, as JSON. A ratio above 1 means that
-the fused operator, in its faster layout unless the column names one, takes less time.
+One process; the candidates of a case are interleaved, over inputs that together do not fit into the cache; medians with
+their spread. Each is compared with float64 first: a wrong one is reported and not timed. Writes every row as JSON;
+``python -m benchmarks.report`` makes tables and figures of them.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-from pathlib import Path
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import torch
 from tqdm import tqdm
 
-from .candidates import LAYOUTS, steps
-from .machine import description
+from .candidates import EXACT, Candidate, candidates, compiled, with_cudnn_benchmark
+from .cases import COMPILED, OTHERS, SWEEPS, XSEP, Case
+from .command import parse, write
+from .gpu.behaviour import captured
+from .limits import Limits, measure_limits, needs, sets_for, short
+from .memory import peak_bytes, saved_bytes
+from .onnx_runtime import onnx_forward, why_no_onnx
 from .timing import interleaved
 
-RESULTS = Path(__file__).parent / "results"
-
-# (N, C, H = W, K): depthwise layers of MobileNet- and EfficientNet-like networks.
-SHAPES = (
-    (16, 96, 56, 7),
-    (16, 192, 28, 7),
-    (16, 384, 14, 7),
-    (32, 64, 32, 3),
-    (32, 96, 28, 5),
-    (32, 240, 14, 5),
-    (64, 576, 7, 5),
-    (4, 128, 56, 15),
-    (8, 32, 112, 7),
-)
-UNFUSED = ("pad+concat", "in 3×3")
-COLUMNS = {
-    "vs fastest": "the fastest of pad+concat and 2×2-in-3×3, NCHW and channels_last",
-    "NCHW": "the faster of the two forms in NCHW, against fused in NCHW",
-    "channels_last": "the faster of the two forms in channels_last, against fused in channels_last",
-    "vs K×K": "the K×K depthwise convolution that XSepConv replaces, in its faster layout",
-    "bf16 vs fastest": "as the first column, all in bfloat16",
-    "bf16 vs fp32": "fused float32 against fused bfloat16",
-}
+FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
+PASSES = {"forward": Candidate.forwards, "backward": Candidate.backwards, "step": Candidate.steps}
+GRAPH_BYTES = 10 << 20
+"""Of x: with less, launches count, and steps are timed as CUDA graphs too."""
+ROUNDS, QUICK_ROUNDS, SECONDS = 25, 5, 8
 
 
-def ratios(times: dict[torch.dtype, dict[str, dict]]) -> dict[str, float]:
-    """The table's row from the medians of every candidate by dtype."""
+def measure(
+    cases: Sequence[Case],
+    dtypes: Sequence[torch.dtype] = (FP32,),
+    rounds: int = ROUNDS,
+    device: str = "cpu",
+    limits: Limits | None = None,
+    passes: Sequence[str] = tuple(PASSES),
+    thorough: bool = False,
+) -> list[dict]:
+    """A row for each case, dtype, pass, form, layout and mode.
 
-    def best(dtype: torch.dtype, forms: tuple[str, ...], layouts=tuple(LAYOUTS)) -> float:
-        names = [f"{form}, {layout}" for form in forms for layout in layouts]
-        return min(times[dtype][name]["median_ms"] for name in names if name in times[dtype])
-
-    fp32, bf16 = torch.float32, torch.bfloat16
-    fused = best(fp32, ("fused",))
-    return {
-        "vs fastest": best(fp32, UNFUSED) / fused,
-        "NCHW": best(fp32, UNFUSED, ("NCHW",)) / best(fp32, ("fused",), ("NCHW",)),
-        "channels_last": best(fp32, UNFUSED, ("channels_last",)) / best(fp32, ("fused",), ("channels_last",)),
-        "vs K×K": best(fp32, ("K×K",)) / fused,
-        "bf16 vs fastest": best(bf16, UNFUSED) / best(bf16, ("fused",)),
-        "bf16 vs fp32": fused / best(bf16, ("fused",)),
-    }
+    ``limits`` adds the share of the machine's roofline; ``thorough`` measures, in float32, onnxruntime, memory and for
+    some cases torch.compile too.
+    """
+    rows = []
+    with tqdm(total=len(cases) * len(dtypes), unit="case", disable=not sys.stderr.isatty()) as bar:
+        for case in cases:
+            for dtype in dtypes:
+                bar.set_description(f"{case} {short(dtype)}")
+                rows += _rows(case, dtype, rounds, device, limits, passes, thorough and dtype == FP32)
+                bar.update()
+    return rows
 
 
-def geometric_mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
+def _rows(case, dtype, rounds, device, limits, passes, thorough) -> list[dict]:
+    torch._dynamo.reset()  # what was compiled for the case before
+    found = candidates(case, dtype, device, sets_for(case, dtype, device))
+    calls = {}
+    for name, candidate in found.items():
+        form, layout = name.split(", ")
+        calls.setdefault(("forward", "copy", layout, "eager"), candidate.copies())
+        for what in passes:
+            variants = _variants(what, form, candidate, device, thorough and case in COMPILED)
+            calls |= {(what, form, layout, mode): call for mode, call in variants.items()}
+    fused = found.get("fused, NCHW")
+    if thorough and fused and case.operator == "xsep_conv2d" and device == "cpu" and why_no_onnx() is None:
+        calls["forward", "onnxruntime", "NCHW", "eager"] = onnx_forward(case, fused)
+    times = interleaved(calls, rounds, device, SECONDS)
+    rows = []
+    for (what, form, layout, mode), ms in times.items():
+        row = asdict(case) | {"dtype": short(dtype), "pass": what, "candidate": form, "layout": layout, "mode": mode}
+        row |= {"ms": ms, "times_copy": ms["median"] / times["forward", "copy", layout, "eager"]["median"]}
+        candidate = found.get(f"{form}, {layout}")
+        if candidate is not None:
+            row["error"] = candidate.error
+            if limits is not None:
+                row["roofline"] = limits.milliseconds(*needs(candidate, what), dtype) / ms["median"]
+            if thorough and what == "step" and mode == "eager":
+                row["saved_bytes"] = saved_bytes(candidate.forward)
+                row["peak_bytes"] = peak_bytes(candidate.steps(), device)
+        rows.append(row)
+    return rows
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Ratios as a Markdown table, with geometric mean and minimum."""
-    lines = ["| N, C, H=W, K | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
-    summary = {"geometric mean": geometric_mean, "minimum": min}
-    shown = rows | {name: {c: f([row[c] for row in rows.values()]) for c in COLUMNS} for name, f in summary.items()}
-    lines += [f"| {name} | " + " | ".join(f"{row[c]:.2f}" for c in COLUMNS) + " |" for name, row in shown.items()]
-    return "\n".join(lines)
+def _variants(what: str, form: str, candidate: Candidate, device: str, with_compiled: bool) -> dict[str, Callable]:
+    """A pass of a candidate in every mode that it is measured in."""
+    make = PASSES[what]
+    calls = {"eager": make(candidate)}
+    on_gpu = torch.device(device).type == "cuda"
+    if with_compiled and what != "backward" and form in EXACT[1:]:
+        calls["compiled"] = make(compiled(candidate))
+    if on_gpu and form != "fused":
+        calls["cudnn.benchmark"] = with_cudnn_benchmark(make(candidate))
+    if on_gpu and what == "step" and candidate.sets[0][0].nbytes < GRAPH_BYTES:
+        calls["CUDA graph"] = captured(candidate.step)[0].replay
+    return calls
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three shapes, few rounds: a look, not a result")
-    parser.add_argument("--rounds", type=int, default=None, help="timed rounds per shape (default 25, quick 3)")
-    parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch (default: its own choice)")
-    parser.add_argument("--output", type=Path, default=RESULTS / "ops-cpu.json", help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.rounds is not None and options.rounds < 2:
-        parser.error(f"--rounds is {options.rounds}; accepted are 2 and more")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    shapes = SHAPES[4:7] if options.quick else SHAPES
-    rounds = options.rounds or (3 if options.quick else 25)
+    options = parse("ops", __doc__, ROUNDS, QUICK_ROUNDS, arguments)
 
-    machine = description()
-    rows, medians = {}, []
-    for shape in tqdm(shapes, desc="XSepConv step", unit="shape"):
-        times = {dtype: interleaved(steps(shape, dtype), rounds) for dtype in (torch.float32, torch.bfloat16)}
-        rows[", ".join(map(str, shape))] = ratios(times)
-        medians.append({"shape": shape, **{str(dtype): values for dtype, values in times.items()}})
+    def chosen(cases: Sequence[Case]) -> list[Case]:
+        kept = [case for case in cases if options.only in f"{case} {case.group}"]
+        return list({case.operator: case for case in kept}.values()) if options.quick else kept
 
-    print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(table(rows))
-    print("\n".join(f"{name}: {meaning}" for name, meaning in COLUMNS.items()))
-    result = {"machine": machine, "rounds": rounds, "ratios": rows, "milliseconds": medians}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(f"wrote {options.output}")
+    ordinary, sweeps = chosen((*XSEP, *OTHERS)), [] if options.quick else chosen(SWEEPS)
+    if not ordinary and not sweeps:
+        options.refuse(f"--only is {options.only!r}; accepted is a part of an operator's, a size's or a group's name")
+    if (reason := why_no_onnx()) is not None:
+        print(f"onnxruntime is left out: {reason}")
+    device = options.device
+    dtypes = (FP32, BF16) if device == "cpu" else (FP32, BF16, FP16)
+    limits = measure_limits(device, dtypes)
+    rows = measure(ordinary, dtypes, options.rounds, device, limits, thorough=not options.quick)
+    rows += measure(sweeps, (FP32,), options.rounds, device, limits, passes=("forward", "step"))
+    for row in rows:
+        if row["candidate"] == "fused":
+            print(f"{row['ms']['median']:9.3f} ms  {row['times_copy']:6.2f} × copy  {row['pass']:8}", *_shown(row))
+    write(options, rows, limits=asdict(limits))
+
+
+def _shown(row: dict) -> tuple:
+    return row["operator"], f"{row['N']}×{row['C']}×{row['H']}², K = {row['K']}", row["dtype"], row["layout"]
 
 
 if __name__ == "__main__":

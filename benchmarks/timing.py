@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from statistics import median, quantiles
+from typing import TypeVar
 
 import torch
 
 Call = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
 
 
-def interleaved(candidates: dict[str, Call], rounds: int, device: str = "cpu") -> dict[str, dict[str, float]]:
-    """Milliseconds of each candidate: median and quartiles over ``rounds``, each of which runs every candidate once.
+def interleaved(
+    candidates: dict[Name, Call], rounds: int, device: str = "cpu", at_most_s: float | None = None
+) -> dict[Name, dict[str, float]]:
+    """Milliseconds of each candidate: median and spread over ``rounds``, each of which runs every candidate once.
 
-    What disturbs the machine disturbs all candidates alike; ratios of medians are what to read. On a GPU the times are
+    What disturbs the machine disturbs all candidates alike; ratios of medians are what to read. A first round warms up
+    and does not count. After ``at_most_s`` seconds no further round starts, once there are five. On a GPU the times are
     those between events.
     """
     for call in candidates.values():
         call()
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+    times: dict[Name, list[float]] = {name: [] for name in candidates}
     run = _cuda_round if torch.device(device).type == "cuda" else _round
-    for _ in range(rounds):
+    start = time.perf_counter()
+    for number in range(rounds):
+        if number >= 5 and at_most_s is not None and time.perf_counter() - start > at_most_s:
+            break
         for name, milliseconds in run(candidates).items():
             times[name].append(milliseconds)
-    summary = {}
-    for name, values in times.items():
-        low, _, high = quantiles(values, n=4)
-        summary[name] = {"median_ms": median(values), "quartiles_ms": [low, high]}
-    return summary
+    return {name: spread(values) for name, values in times.items()}
 
 
-def _round(candidates: dict[str, Call]) -> dict[str, float]:
+def spread(milliseconds: list[float]) -> dict[str, float]:
+    """Median, quartiles, outer deciles, least, and how many there are."""
+    deciles, quarters = quantiles(milliseconds, n=10), quantiles(milliseconds, n=4)
+    return {
+        "median": median(milliseconds),
+        "p10": deciles[0],
+        "p25": quarters[0],
+        "p75": quarters[2],
+        "p90": deciles[-1],
+        "min": min(milliseconds),
+        "rounds": len(milliseconds),
+    }
+
+
+def _round(candidates: dict[Name, Call]) -> dict[Name, float]:
     times = {}
     for name, call in candidates.items():
         start = time.perf_counter()
@@ -40,7 +58,7 @@ def _round(candidates: dict[str, Call]) -> dict[str, float]:
     return times
 
 
-def _cuda_round(candidates: dict[str, Call]) -> dict[str, float]:
+def _cuda_round(candidates: dict[Name, Call]) -> dict[Name, float]:
     """All calls are queued before the GPU is waited for, behind a pause that lets the CPU run ahead: the time from a
     call's start event to its end event is then the GPU's own, unless the CPU is the slower of the two."""
     events = {}

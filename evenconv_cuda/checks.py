@@ -15,24 +15,25 @@ MAX_KERNEL = 31
 def stride_pair(stride: int | Sequence[int]) -> tuple[int, int]:
     """An int or a pair of them as a pair."""
     both = stride if isinstance(stride, Sequence) else (stride, stride)
-    if len(both) != 2 or not all(_integer(one) and one in (1, 2) for one in both):
+    if len(both) != 2 or not all(integer(one) and one in (1, 2) for one in both):
         raise ValueError(f"stride is {stride!r}; accepted are 1 and 2, or a pair of them")
     return int(both[0]), int(both[1])
 
 
 def even_kernel(size: int) -> int:
-    if not _integer(size) or size not in (2, 4):
+    if not integer(size) or size not in (2, 4):
         raise ValueError(f"kernel_size is {size!r}; accepted are 2 and 4")
     return int(size)
 
 
 def odd_kernel(size: int) -> int:
-    if not _integer(size) or size % 2 == 0 or not 1 <= size <= MAX_KERNEL:
+    if not integer(size) or size % 2 == 0 or not 1 <= size <= MAX_KERNEL:
         raise ValueError(f"kernel_size is {size!r}; accepted are odd numbers from 1 to {MAX_KERNEL}")
     return int(size)
 
 
-def _integer(value) -> bool:
+def integer(value) -> bool:
+    """Whether it is a whole number of any type, NumPy's too."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

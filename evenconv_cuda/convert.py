@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from .nn import XSepConv2d, XSepConv2dNormActivation
 from .plan import PaddingReport, apply_padding_plan
 from .profile import profile
 from .rules import Rule
-from .surgery import replace_layers
+from .surgery import put_back, replace_layers
 from .text import table
 
 XSEP_LAYERS = (XSepConv2d, XSepConv2dNormActivation)
@@ -67,7 +68,7 @@ def convert(
 
     The first rule that matches a layer decides. If any rule matches nothing, or a layer that it matches cannot be
     converted, nothing changes at all. Where layers become XSepConv, the padding plan is applied to all that the model
-    then has. Device, dtype, memory format and mode of training are the replaced layer's.
+    then has. Weights that layers share become each layer's own; convert before torch.compile, DDP and optimizers.
 
     Args:
         model: a module that is not itself the layer to replace.
@@ -81,30 +82,31 @@ def convert(
     Raises:
         ValueError: naming the rule or the layer, and the reason.
     """
+    random_state = torch.get_rng_state()
     replacements = _choose(model, [rule if isinstance(rule, Rule) else Rule(rule) for rule in rules])
     names = {layer: name for name, layer in model.named_modules() if layer in replacements}
-    params_before, before = _params(model), input_size and profile(model, input_size)
+    params_before, before = _params(model), None if input_size is None else profile(model, input_size)
     with ExitStack() as undo:
+        undo.callback(torch.set_rng_state, random_state)
         undo.callback(
             _restore, {layer: layer.directions for layer in model.modules() if isinstance(layer, XSEP_LAYERS)}
         )
-        undo.callback(replace_layers, model, {new: old for old, new in replacements.items()})
-        replace_layers(model, replacements)
+        undo.callback(put_back, replace_layers(model, replacements))
         padding = None
-        if any(isinstance(new, XSEP_LAYERS) for new in replacements.values()):
+        if any(isinstance(layer, XSEP_LAYERS) for new in replacements.values() for layer in new.modules()):
             padding = apply_padding_plan(model, input_size, XSEP_LAYERS)
-        params_after, after = _params(model), input_size and profile(model, input_size)
-        if not dry_run:
+        params_after, after = _params(model), None if input_size is None else profile(model, input_size)
+        changes = []
+        for old, new in replacements.items():
+            name = names[old]
+            macs = (before.within(name).macs, after.within(name).macs) if before else None
+            changes.append(Change(name, _shown(old), _shown(new), (_params(old), _params(new)), macs))
+        macs = (before.macs, after.macs) if before else None
+        conversion = Conversion(tuple(changes), (params_before, params_after), macs, padding)
+        if dry_run:
+            print(conversion)
+        else:
             undo.pop_all()
-    changes = []
-    for old, new in replacements.items():
-        name = names[old]
-        macs = (before.within(name).macs, after.within(name).macs) if before else None
-        changes.append(Change(name, _shown(old), _shown(new), (_params(old), _params(new)), macs))
-    macs = (before.macs, after.macs) if before else None
-    conversion = Conversion(tuple(changes), (params_before, params_after), macs, padding)
-    if dry_run:
-        print(conversion)
     return conversion
 
 
@@ -112,35 +114,50 @@ def _choose(model: nn.Module, rules: list[Rule]) -> dict[nn.Module, nn.Module]:
     """Each layer that a rule matches, with its replacement."""
     if not rules:
         raise ValueError("rules are empty; accepted is at least one target's name or Rule")
+    names: dict[nn.Module, list[str]] = {}
+    for name, layer in model.named_modules(remove_duplicate=False):
+        names.setdefault(layer, []).append(name)
     chosen: dict[nn.Module, nn.Module] = {}
     matched: set[int] = set()
-    for name, layer in model.named_modules():
-        number = next((number for number, rule in enumerate(rules) if rule.matches(name, layer)), None)
-        if number is None or any(layer in outer.modules() for outer in chosen):
+    for layer, known_as in names.items():
+        if any(layer in outer.modules() for outer in chosen) or (layer is model and not isinstance(layer, nn.Conv2d)):
+            continue
+        number = _first_match(rules, known_as, layer)
+        if number is None:
             continue
         if layer is model:
             raise ValueError(f"model is itself a {type(layer).__name__}; accepted is a model that has it as a layer")
         try:
             chosen[layer] = rules[number].replacement(layer)
-        except ValueError as error:
-            raise ValueError(f"layer {name!r} cannot become {rules[number]}: {error}") from error
+        except Exception as error:
+            raise ValueError(f"layer {known_as[0]!r} cannot become {rules[number]}: {error}") from error
         matched.add(number)
     for number, rule in enumerate(rules):
         if number not in matched:
-            raise ValueError(f"rule {rule} takes no layer of the model{_reasons(model, rule, chosen)}")
+            raise ValueError(f"rule {rule} takes no layer of the model{_reasons(names, rule, chosen)}")
     return chosen
 
 
-def _reasons(model: nn.Module, rule: Rule, chosen: dict) -> str:
-    """Why not the first few convolutions."""
-    convolutions = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
+def _first_match(rules: list[Rule], names: list[str], layer: nn.Module) -> int | None:
+    for number, rule in enumerate(rules):
+        try:
+            if rule.matches(names, layer):
+                return number
+        except Exception as error:
+            raise ValueError(f"rule {rule} cannot be asked about layer {names[0]!r}: {error}") from error
+    return None
+
+
+def _reasons(names: dict[nn.Module, list[str]], rule: Rule, chosen: dict) -> str:
+    """Why not the first few convolutions, those that could be taken first."""
+    taken = {inner for layer in chosen for inner in layer.modules()}
+    convolutions = [layer for layer in names if isinstance(layer, nn.Conv2d)]
     if not convolutions:
         return ", which has no Conv2d"
-    lines = []
-    for name, layer in convolutions[:SHOWN_REASONS]:
-        lines.append(f"{name}: {'another rule takes it' if layer in chosen else rule.reason(layer)}")
-    rest = len(convolutions) - len(lines)
-    return ":\n  " + "\n  ".join([*lines, *([f"and {rest} more"] if rest else [])])
+    convolutions.sort(key=lambda layer: layer in taken or not rule.nearly_matches(layer))
+    lines = [f"{names[c][0]}: {'another rule takes it' if c in taken else rule.reason(c)}" for c in convolutions]
+    rest = [f"and {len(lines) - SHOWN_REASONS} more"] if len(lines) > SHOWN_REASONS else []
+    return ":\n  " + "\n  ".join([*lines[:SHOWN_REASONS], *rest])
 
 
 def _params(model: nn.Module) -> int:
@@ -157,6 +174,7 @@ def _shown(layer: nn.Module) -> str:
         return " + ".join(map(_shown, layer))
     if not hasattr(layer, "kernel_size"):
         return type(layer).__name__
-    pairs = (pair if isinstance(pair, tuple) else (pair, pair) for pair in (layer.kernel_size, layer.stride))
+    sizes = layer.kernel_size, getattr(layer, "stride", 1)
+    pairs = (pair if isinstance(pair, tuple) else (pair, pair) for pair in sizes)
     kernel, stride = ("×".join(map(str, pair)) for pair in pairs)
     return f"{type(layer).__name__} {kernel}" + (f" / {stride}" if stride != "1×1" else "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from . import meta
+from . import checks, meta
 from .directions import NAMES, SYMMETRIC, as_directions, group_sizes
 from .nn import (
     DOConv2d,
@@ -44,7 +44,7 @@ def padding_plan(n_layers: int) -> list[str | tuple[str, ...]]:
     >>> padding_plan(3)
     ['BR', 'TL', ('BR', 'TL', 'BL', 'TR')]
     """
-    if not isinstance(n_layers, int) or isinstance(n_layers, bool) or n_layers < 0:
+    if not checks.integer(n_layers) or n_layers < 0:
         raise ValueError(f"n_layers is {n_layers!r}; accepted is a whole number from 0")
     plan: list[str | tuple[str, ...]] = [NAMES[layer % 4] for layer in range(n_layers)]
     if n_layers % 2:
@@ -85,8 +85,8 @@ def apply_padding_plan(
         layers: which of the even-sized layers take part, ``XSepConv2d`` for example where C2sp is to stay.
 
     Returns:
-        The directions and the net shift, zero for every N: exactly, if the channels of a layer that pads in groups
-        leave a remainder of 0 or 2 when divided by 4.
+        The directions and the net shift, which is zero for every N if each layer runs once: exactly, if the channels of
+        a layer that pads in groups leave a remainder of 0 or 2 when divided by 4.
 
     Raises:
         ValueError: if there is no such layer, or the model does not run as it must to tell the order.
@@ -126,15 +126,19 @@ _LEAVES = (*EVEN_LAYERS, DOConv2d, SeparableDepthwiseConv2d, SymmetricPad2d)
 def _traced_order(model, layers) -> list[str]:
     class Tracer(torch.fx.Tracer):
         def is_leaf_module(self, module, name):
-            return isinstance(module, _LEAVES) or super().is_leaf_module(module, name)
+            if isinstance(module, _LEAVES):
+                return True
+            holds_some = any(isinstance(inner, EVEN_LAYERS) for inner in module.modules())
+            return not holds_some and super().is_leaf_module(module, name)
 
     try:
-        graph = Tracer().trace(model)
+        graph = Tracer().trace(nn.Sequential(model))  # in which the model may itself be a layer
     except Exception as error:
         raise ValueError(
             f"input_size is None, and torch.fx cannot trace the model ({error}); accepted here is the shape of an input"
         ) from error
-    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    called = (node.target for node in graph.nodes if node.op == "call_module")
+    calls = [name.removeprefix("0").removeprefix(".") for name in called]
     return [name for name in calls if isinstance(model.get_submodule(name), layers)]
 
 

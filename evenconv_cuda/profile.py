@@ -48,6 +48,8 @@ class Profile:
 
     def within(self, name: str) -> Profile:
         """The part of the module called ``name`` and of those inside it."""
+        if not name:
+            return self
         inside = (layer for layer in self.layers if layer.name == name or layer.name.startswith(f"{name}."))
         return Profile(self.input_size, tuple(inside))
 
@@ -81,7 +83,7 @@ def profile(model: nn.Module, input_size: Sequence[int]) -> Profile:
       parameters and buffers not counted. Theoretical: what the running kernels allocate beside it is not in it.
 
     Args:
-        model: left as it is.
+        model: left as it is; its forward hooks do not run.
         input_size: shape of the input, batch included, as ``(1, 3, 224, 224)``, in the dtype of the parameters.
 
     Raises:

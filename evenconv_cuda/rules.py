@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from .checks import MAX_KERNEL
-from .directions import SYMMETRIC
-from .nn import DOConv2d, DOEvenConv2d, EvenConv2d, XSepConv2d
+from .nn import DOConv2d, DOEvenConv2d, EvenConv2d, XSepConv2d, conv2d_of
+from .surgery import computes_as, why_not_exchangeable
+
+Where = str | Sequence[str] | Callable[[str, nn.Module], bool] | None
 
 
 @dataclass(frozen=True)
@@ -20,40 +22,51 @@ class Rule:
     """Which layers :func:`~evenconv_cuda.convert` replaces by what.
 
     Args:
-        to: the name of a target (:data:`TARGETS`), or a function from the layer to its replacement.
-        where: a name pattern or several (``"layer1.*.conv2"``, as in a shell), of which the convolutions are meant; or
-            a predicate ``(name, layer) -> bool``; None is the target's own choice, what its paper replaces.
+        to: the name of a target (:data:`TARGETS`), or a function from the layer to its replacement, which sees to
+            device, dtype and mode itself.
+        where: a name pattern or several (``"layer1.*.conv2"``, as in a shell) or a predicate ``(name, layer) -> bool``;
+            None is the target's own choice, what its paper replaces. Patterns, and predicates of targets, are asked of
+            convolutions alone.
     """
 
     to: str | Callable[[nn.Module], nn.Module]
-    where: str | Sequence[str] | Callable[[str, nn.Module], bool] | None = None
+    where: Where = None
 
     def __post_init__(self):
-        if not callable(self.to) and self.to not in TARGETS:
+        if not callable(self.to) and not (isinstance(self.to, str) and self.to in TARGETS):
             raise ValueError(f"to is {self.to!r}; accepted are {', '.join(TARGETS)} or a function")
         if callable(self.to) and self.where is None:
             raise ValueError("where is None; accepted beside a function is a name pattern or a predicate")
+        if not (self.where is None or callable(self.where) or all(isinstance(name, str) for name in self._patterns())):
+            raise ValueError(f"where is {self.where!r}; accepted are a name pattern, several, a predicate and None")
 
     def __str__(self) -> str:
         to = self.to if isinstance(self.to, str) else getattr(self.to, "__name__", repr(self.to))
         return to if self.where is None else f"{to} where {getattr(self.where, '__name__', self.where)}"
 
-    def matches(self, name: str, layer: nn.Module) -> bool:
+    def matches(self, names: Sequence[str], layer: nn.Module) -> bool:
+        """``names`` are all that the model has for the layer."""
         if self.where is None:
             target = TARGETS[self.to]
-            return target.refusal(layer) is None and target.default(layer)
+            return target.refusal(layer) is None and target.reserve(layer) is None
+        if not isinstance(layer, nn.Conv2d) and not (callable(self.to) and callable(self.where)):
+            return False
         if callable(self.where):
-            return bool(self.where(name, layer))
-        patterns = [self.where] if isinstance(self.where, str) else self.where
-        return isinstance(layer, nn.Conv2d) and any(fnmatchcase(name, pattern) for pattern in patterns)
+            return any(self.where(name, layer) for name in names)
+        return any(fnmatchcase(name, pattern) for name in names for pattern in self._patterns())
 
     def reason(self, layer: nn.Module) -> str:
         """Why a layer does not match."""
-        refused = TARGETS[self.to].refusal(layer) if self.where is None else "where leaves it out"
-        return refused or "it can become one, but is not what the rule takes without where"
+        if self.where is not None:
+            return "where leaves it out"
+        return TARGETS[self.to].refusal(layer) or f"{TARGETS[self.to].reserve(layer)} (where can name it)"
+
+    def nearly_matches(self, layer: nn.Module) -> bool:
+        """Whether a layer could be taken, but is not by default."""
+        return self.where is None and TARGETS[self.to].refusal(layer) is None
 
     def replacement(self, layer: nn.Module) -> nn.Module:
-        """The new layer, where ``layer`` is, on its device and of its dtype.
+        """The new layer; a target's is on the device, of the dtype, memory format and mode of the old one.
 
         Raises:
             ValueError: with the reason, where there is none.
@@ -72,6 +85,9 @@ class Rule:
             new = new.to(memory_format=torch.channels_last)
         return new
 
+    def _patterns(self) -> Sequence[str]:
+        return self.where if isinstance(self.where, (list, tuple)) else [self.where]
+
 
 @dataclass(frozen=True)
 class Target:
@@ -79,21 +95,17 @@ class Target:
 
     refusal: Callable[[nn.Module], str | None]
     """Why a layer cannot become one, or None."""
-    default: Callable[[nn.Module], bool]
-    """Whether a rule without ``where`` takes a layer that can."""
-    make: Callable[[nn.Module], nn.Module]
-
-
-def _computes_as_conv2d(layer: nn.Module) -> bool:
-    """Not every subclass does: timm's Conv2dSame, for one, pads by itself."""
-    methods = ("forward", "_conv_forward")
-    return isinstance(layer, nn.Conv2d) and all(getattr(type(layer), m) is getattr(nn.Conv2d, m) for m in methods)
+    reserve: Callable[[nn.Conv2d], str | None]
+    """Why a rule without ``where`` leaves a layer that could, or None."""
+    make: Callable[[nn.Conv2d], nn.Module]
 
 
 def _not_centred(layer: nn.Module) -> str | None:
     """Why this is no square convolution that keeps the centre of its kernel over the pixel."""
-    if not _computes_as_conv2d(layer):
+    if not computes_as(layer, nn.Conv2d):
         return f"its type is {type(layer).__name__}; accepted is torch.nn.Conv2d"
+    if (reason := why_not_exchangeable(layer)) is not None:
+        return reason
     rows, columns = layer.kernel_size
     if rows != columns or rows % 2 == 0:
         return f"kernel_size is {layer.kernel_size}; accepted are pairs of one odd number"
@@ -126,32 +138,43 @@ def _not_depthwise(layer: nn.Module) -> str | None:
 
 
 def _not_convolution(layer: nn.Module) -> str | None:
-    if _computes_as_conv2d(layer) or isinstance(layer, EvenConv2d):
-        return None
+    if computes_as(layer, nn.Conv2d) or computes_as(layer, EvenConv2d):
+        return why_not_exchangeable(layer)
     return f"its type is {type(layer).__name__}; accepted are torch.nn.Conv2d and EvenConv2d"
 
 
-def _usual_dense(layer: nn.Conv2d) -> bool:
-    return layer.kernel_size == (3, 3) and layer.in_channels >= 4  # a channel for each group
+def _not_usual_dense(layer: nn.Conv2d) -> str | None:
+    if layer.kernel_size != (3, 3):
+        return f"kernel_size is {layer.kernel_size}; by default 3×3"
+    if layer.in_channels < 4:
+        return f"in_channels is {layer.in_channels}; by default at least 4, one for each group"
+    return None
 
 
-def _usual_depthwise(layer: nn.Conv2d) -> bool:
-    return layer.kernel_size[0] >= (5 if layer.stride == (1, 1) else 7)
+def _not_usual_depthwise(layer: nn.Conv2d) -> str | None:
+    least = 5 if layer.stride == (1, 1) else 7
+    if layer.kernel_size[0] >= least:
+        return None
+    return f"kernel_size is {layer.kernel_size} at stride {layer.stride}; by default {least}×{least} and larger"
+
+
+def _not_usual_doconv(layer: nn.Conv2d) -> str | None:
+    return "kernel_size is (1, 1); by default larger ones" if layer.kernel_size == (1, 1) else None
 
 
 def _place(layer: nn.Conv2d) -> dict:
     return {"bias": layer.bias is not None, "device": layer.weight.device, "dtype": layer.weight.dtype}
 
 
-def _even(kernel_size: int, directions) -> Target:
+def _even(kind: str) -> Target:
     def make(layer: nn.Conv2d) -> nn.Module:
-        conv = EvenConv2d(layer.in_channels, layer.out_channels, kernel_size, directions=directions, **_place(layer))
+        conv = conv2d_of(kind, layer.in_channels, layer.out_channels, **_place(layer))
         if layer.stride == (1, 1):
             return conv
         pool = nn.AvgPool2d(layer.stride, ceil_mode=True)  # as the authors do, who never stride C2sp
         return nn.Sequential(OrderedDict(pool=pool, conv=conv))
 
-    return Target(_not_dense, _usual_dense, make)
+    return Target(_not_dense, _not_usual_dense, make)
 
 
 def _make_xsep(layer: nn.Conv2d) -> nn.Module:
@@ -165,16 +188,13 @@ def _make_doconv(layer: nn.Conv2d) -> nn.Module:
     else:
         new = DOConv2d(*arguments, groups=layer.groups, padding_mode=layer.padding_mode, **_place(layer))
     new.load_plain_(layer)
-    return new.requires_grad_(layer.weight.requires_grad)
+    return new
 
 
 TARGETS = {
-    "c2": _even(2, "BR"),
-    "c2sp": _even(2, SYMMETRIC),
-    "c4": _even(4, "BR"),
-    "c4sp": _even(4, SYMMETRIC),
-    "xsepconv": Target(_not_depthwise, _usual_depthwise, _make_xsep),
-    "doconv": Target(_not_convolution, lambda layer: layer.kernel_size != (1, 1), _make_doconv),
+    **{kind: _even(kind) for kind in ("c2", "c2sp", "c4", "c4sp")},
+    "xsepconv": Target(_not_depthwise, _not_usual_depthwise, _make_xsep),
+    "doconv": Target(_not_convolution, _not_usual_doconv, _make_doconv),
 }
 """The targets of rules by name.
 
@@ -184,7 +204,9 @@ TARGETS = {
 - ``"xsepconv"``: depthwise K×K convolutions, K ≥ 5, or at a stride K ≥ 7, where XSepConv saves, become
   :class:`~evenconv_cuda.nn.XSepConv2d`, in the directions of the padding plan. By ``where`` any odd K to 31.
 - ``"doconv"``: every convolution but 1×1 becomes :class:`~evenconv_cuda.nn.DOConv2d`, C2sp and C4sp
-  :class:`~evenconv_cuda.nn.DOEvenConv2d`, which compute what they did.
+  :class:`~evenconv_cuda.nn.DOEvenConv2d`, which compute what they did. By ``where`` 1×1 too: they gain nothing, but
+  their parameter is called W then, as in checkpoints of networks that have DO-Conv throughout.
 
-The weights of the even and separated layers are new, those of DO-Conv the layer's.
+The weights of the even and separated layers are new; those of DO-Conv are the layer's own, copied, and frozen where the
+layer's are.
 """

@@ -22,7 +22,7 @@ from .nn import (
     XSepConv2d,
     XSepConv2dNormActivation,
 )
-from .surgery import replace_layers
+from .surgery import computes_as, replace_layers, why_not_exchangeable
 
 
 def to_standard(model: nn.Module) -> nn.Module:
@@ -30,23 +30,47 @@ def to_standard(model: nn.Module) -> nn.Module:
 
     A k×k kernel with even k becomes the (k + 1)×(k + 1) kernel, padded by k / 2 on all sides, that holds it in the
     corner which its channel's direction picks, with zeros elsewhere; XSepConv becomes that, a 1×K and a K×1
-    ``nn.Conv2d``; DO-Conv is folded. All else, and the mode of training, stays.
+    ``nn.Conv2d``; DO-Conv is folded. All else stays, device, dtype and modes too; a layer with nothing to train becomes
+    one, and weights that layers share become each layer's own.
 
     Operators that a model calls as functions of :mod:`evenconv_cuda.functional` are not layers and stay.
+
+    Raises:
+        ValueError: naming the layer, if it is a subclass that computes otherwise, has hooks, is parametrised, or was
+            compiled by itself.
     """
-    twin = nn.ModuleList([copy.deepcopy(model)])  # so that the model itself may be a layer
-    replacements = {layer: plain for layer in twin.modules() if (plain := standard(layer)) is not None}
-    for layer, plain in replacements.items():
-        for module in set(plain.modules()).difference(layer.modules()):
-            module.training = layer.training
+    try:
+        twin = nn.ModuleList([copy.deepcopy(model)])  # so that the model itself may be a layer
+    except Exception as error:
+        raise ValueError(f"the model cannot be copied: {error}") from error
+    replacements = {}
+    for name, layer in twin[0].named_modules():
+        if (kind := next((kind for kind in _LAYERS if isinstance(layer, kind)), None)) is None:
+            continue
+        reason = why_not_exchangeable(layer)
+        if not computes_as(layer, kind):
+            reason = f"its type is {type(layer).__name__}, which computes otherwise than {kind.__name__}"
+        if reason is not None:
+            raise ValueError(f"layer {name!r} has no standard form: {reason}")
+        replacements[layer] = _in_place_of(layer, standard(layer))
     replace_layers(twin, replacements)
     return twin[0]
 
 
+def _in_place_of(layer: nn.Module, plain: nn.Module) -> nn.Module:
+    """The new modules of ``plain`` in the mode of ``layer``, and frozen if it is."""
+    frozen = not any(parameter.requires_grad for parameter in layer.parameters())
+    for module in set(plain.modules()).difference(layer.modules()):
+        module.training = layer.training
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(not frozen)
+    return plain
+
+
 @singledispatch
-def standard(layer: nn.Module) -> nn.Module | None:
-    """What one layer becomes; None where it is none of the package's."""
-    return None
+def standard(layer: nn.Module) -> nn.Module:
+    """What one of the package's layers becomes."""
+    raise TypeError(f"layer is a {type(layer).__name__}; accepted are {', '.join(kind.__name__ for kind in _LAYERS)}")
 
 
 @standard.register
@@ -149,3 +173,6 @@ def _conv(weight: Tensor, bias: Tensor | None, stride, groups: int) -> nn.Conv2d
         if bias is not None:
             conv.bias.copy_(bias)
     return conv
+
+
+_LAYERS = tuple(kind for kind in standard.registry if kind is not object)

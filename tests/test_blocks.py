@@ -260,3 +260,19 @@ def test_compile(training):
 def test_unknown_depthwise_is_named():
     with pytest.raises(ValueError, match="depthwise is 'C2'; accepted are 'depthwise', 'xsepconv', 'xsepconv_norm'"):
         nn.InvertedResidual(8, 16, 8, 5, depthwise="C2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 4}, "kernel_size is 4; accepted are odd"),
+        ({"kernel_size": 3, "stride": 3}, "stride is 3; accepted are 1 and 2"),
+    ],
+)
+def test_inverted_residual_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        nn.InvertedResidual(8, 16, 8, **options)
+
+
+def test_a_pair_of_strides_keeps_the_shortcut():
+    assert nn.InvertedResidual(8, 16, 8, 3, stride=[1, 1]).residual

@@ -35,7 +35,7 @@ def macs(model, size):
     ],
 )
 def test_resnet50_has_the_posters_counts(name, conv, millions, mega_macs):
-    """The poster counts convolutions and the last layer, not the scales and shifts of normalisation."""
+    """To the poster's last digit: its parameters fit without normalisation's scales and shifts, and not with them."""
     model = on_meta(name, conv=conv)
     assert round(parameters_without_normalisation(model) / 1e6, 1) == millions
     assert round(macs(model, 224) / 1e6) == mega_macs

@@ -5,6 +5,7 @@ import torch
 from torch import nn as tnn
 
 from evenconv_cuda import SYMMETRIC, apply_padding_plan, nn, padding_plan
+from evenconv_cuda.plan import shift
 
 PLANS = {
     0: [],
@@ -60,21 +61,35 @@ def test_the_shifts_cancel(n_layers, input_size):
     assert centroid(model, 8) == pytest.approx((0, 0), abs=1e-12)
 
 
-@pytest.mark.parametrize("direction", ["BR", "TL", "BL", "TR"])
+@pytest.mark.parametrize("directions", ["BR", "TL", "BL", "TR", SYMMETRIC])
 @pytest.mark.parametrize("channels", [5, 6, 8])
-def test_the_reported_shift_is_the_real_one(direction, channels):
-    """A layer that runs three times counts three times; five channels cannot be four equal groups."""
+@pytest.mark.parametrize("make", [nn.XSepConv2d, nn.EvenDepthwiseConv2d])
+def test_shift_is_where_an_impulse_goes(make, channels, directions):
+    layer = make(channels, channels, 3 if make is nn.XSepConv2d else 4, bias=False, directions=directions)
+    assert shift(layer) == pytest.approx(centroid(tnn.Sequential(layer), channels), abs=1e-12)
+
+
+@pytest.mark.parametrize("channels", [5, 6, 8])
+def test_a_layer_that_runs_three_times_counts_three_times(channels):
+    """Five channels cannot be four groups that cancel."""
     layer = xsep(channels, bias=False)
-    other = nn.EvenDepthwiseConv2d(channels, channels, 4, bias=False, directions=direction)
-    report = apply_padding_plan(tnn.Sequential(layer, layer, layer), layers=nn.XSepConv2d)
-    assert report.net_shift == pytest.approx(centroid(tnn.Sequential(layer, layer, layer), channels), abs=1e-12)
+    model = tnn.Sequential(layer, layer, layer)
+    report = apply_padding_plan(model)
+    assert report.net_shift == pytest.approx(centroid(model, channels), abs=1e-12)
     assert (report.net_shift == (0, 0)) == (channels != 5)
-    apply_padding_plan(tnn.Sequential(other))
-    other.directions = (direction,) * 4
-    rows, columns = centroid(other, channels)
-    assert (rows, columns) == pytest.approx(
-        (0.5 if direction[0] == "T" else -0.5, 0.5 if direction[1] == "L" else -0.5)
-    )
+
+
+@pytest.mark.parametrize("input_size", [None, (1, 8, 5, 5)])
+def test_a_model_that_is_itself_a_layer(input_size):
+    layer = xsep()
+    assert apply_padding_plan(layer, input_size).directions == {"": SYMMETRIC}
+    assert layer.directions == SYMMETRIC
+
+
+def test_containers_of_torch_do_not_hide_layers():
+    model = tnn.Sequential(xsep(), tnn.ModuleList([xsep()]), tnn.Sequential(tnn.Sequential(xsep())))
+    model[1].forward = lambda x: model[1][0](x)
+    assert list(apply_padding_plan(model).directions) == ["0", "1.0", "2.0.0"]
 
 
 class Backwards(tnn.Module):

@@ -45,6 +45,7 @@ def test_the_layers_by_name():
     assert found.within("1").params == found.within("1.1").params == 8 * (10 + 3)
     assert found.within("1").macs + found.within("0").macs == found.macs
     assert found.within("none").layers == ()
+    assert found.within("") == found
 
 
 def bytes_kept(model, x):
@@ -116,6 +117,35 @@ def test_functions_outside_of_layers_count_with_their_module():
     assert profile(tnn.Sequential(Product()), SIZE).macs == 2 * 6 * 9 * 9 * 8
 
 
+class Held(tnn.Module):
+    """Tensors that are neither parameters nor buffers, and ones made in the forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.ones(6, 1, 1)
+
+    def forward(self, x):
+        return x * self.scale + torch.arange(8)
+
+
+def test_tensors_that_no_module_lists():
+    assert profile(tnn.Sequential(Held(), nn.C2sp(6, 8)), SIZE).macs == 2 * 72 * 8 * 6 * 4
+
+
+def test_hooks_of_the_model_do_not_run():
+    layer, seen = nn.C2sp(6, 8), []
+    layer.register_forward_hook(lambda *arguments: seen.append(arguments))
+    profile(layer, SIZE)
+    assert not seen
+    layer(torch.randn(SIZE))
+    assert len(seen) == 1
+
+
+def test_one_normalised_pixel():
+    model = tnn.Sequential(tnn.AdaptiveAvgPool2d(1), tnn.BatchNorm2d(6))
+    assert profile(model, (1, 6, 4, 4)).saved_bytes > 0
+
+
 def test_table():
     text = str(profile(tnn.Sequential(nn.C2sp(6, 8)), SIZE))
     title, row, total = text.splitlines()
@@ -138,5 +168,8 @@ def test_a_backward_costs_two_forwards(make):
 def test_bad_input():
     with pytest.raises(ValueError, match=r"does not run on an input of input_size \(2, 5, 9, 8\)"):
         profile(nn.C2sp(6, 8), (2, 5, 9, 8))
+    for size in ((), 0, [2, 6, None, 8]):
+        with pytest.raises(ValueError, match=r"input_size is .*accepted is the shape of the input"):
+            profile(nn.C2sp(6, 8), size)
     with pytest.raises(ValueError, match=r"input_size is 224; accepted is the shape of the input"):
         profile(nn.C2sp(6, 8), 224)

@@ -74,6 +74,52 @@ def test_places_and_modes(x):
     assert plain["c"].training
 
 
+class Doubled(nn.C2sp):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda layer, x, y: 2 * y)
+    return layer
+
+
+def inside_hooked():
+    layer = nn.XSepConv2dNormActivation(6, 6, 3)
+    hooked(layer.norm_even)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Doubled(6, 6), r"its type is Doubled, which computes otherwise than EvenConv2d"),
+        (lambda: hooked(nn.C2sp(6, 6)), r"it has hooks"),
+        (inside_hooked, r"it has hooks"),
+        (lambda: tnn.utils.parametrizations.weight_norm(nn.C4sp(6, 6)), r"it is parametrised"),
+    ],
+)
+def test_what_computes_otherwise_has_no_standard_form(make, message):
+    with pytest.raises(ValueError, match=rf"layer '1' has no standard form: {message}"):
+        to_standard(tnn.Sequential(tnn.ReLU(), make()))
+
+
+def test_what_cannot_be_exchanged_or_copied():
+    with pytest.raises(ValueError, match=r"C2sp is compiled by itself; accepted are layers before torch\.compile"):
+        to_standard(tnn.Sequential(torch.compile(nn.C2sp(6, 6))))
+    model = tnn.Sequential(nn.C2sp(6, 6))
+    model.generator = (n for n in ())
+    with pytest.raises(ValueError, match=r"the model cannot be copied: cannot pickle"):
+        to_standard(model)
+
+
+def test_frozen_layers_stay_frozen():
+    model = tnn.Sequential(nn.C2sp(6, 6).requires_grad_(False), nn.C2sp(6, 6))
+    with torch.no_grad():
+        plain = to_standard(model)
+    assert [parameter.requires_grad for parameter in plain.parameters()] == [False, False, True, True]
+
+
 def test_dtype_and_device():
     plain = to_standard(nn.XSepConv2d(6, 6, 3, dtype=torch.bfloat16))
     assert all(parameter.dtype == torch.bfloat16 for parameter in plain.parameters())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..candidates import Candidate, candidates
+from ..cases import Case
 from .arguments import parse
 from .report import Report
 
@@ -83,7 +84,7 @@ def on_second_device(candidate: Candidate) -> str:
 
 def run(report: Report, device: str, shape: tuple[int, int, int, int] = SHAPE) -> None:
     for dtype in (torch.float32, torch.bfloat16):
-        for name, candidate in candidates(shape, dtype, device, forms=("fused",)).items():
+        for name, candidate in candidates(Case(*shape), dtype, device, forms=("fused",)).items():
             checks: dict[str, Callable] = {"the same bits": deterministic}
             if torch.device(device).type == "cuda":
                 checks |= {"CUDA graph": in_graph, "side stream": on_side_stream, "second device": on_second_device}

@@ -5,13 +5,13 @@ python -m benchmarks.gpu.memory [--device cuda] [--out FILE]
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from evenconv_cuda.extension import load_extension
 
-from ..candidates import LAYOUTS, Candidate, candidates
+from ..candidates import LAYOUTS, candidates
+from ..cases import Case
+from ..memory import peak_bytes, saved_bytes
 from .arguments import parse
 from .goals import Goal
 from .report import Report
@@ -21,43 +21,16 @@ PEAK_SHARE = 0.62  # of the 3×3 embedding's
 PARTIAL_SHARE = 0.01  # of T
 
 
-def saved_bytes(candidate: Candidate) -> int:
-    """Of the tensors that autograd keeps between forward and backward."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    x, _ = candidate.sets[0]
-    leaves = [tensor.detach().requires_grad_() for tensor in (x, *candidate.weights)]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        candidate.function(*leaves)
-    return sum(kept.values())
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """That the call allocates beyond what is there, at most at once."""
-    call()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    result = call()
-    torch.cuda.synchronize()
-    del result
-    return torch.cuda.max_memory_allocated() - before
-
-
 def run(report: Report, device: str, shape: tuple[int, int, int, int] = SHAPE) -> None:
     N, C, H, K = shape
     for dtype in (torch.float32, torch.bfloat16):
         short = str(dtype).removeprefix("torch.")
-        found = candidates(shape, dtype, device, forms=("fused", "in 3×3"))
+        found = candidates(Case(*shape), dtype, device, forms=("fused", "in 3×3"))
         T = N * C * H * H * dtype.itemsize
         for layout in LAYOUTS:
             fused, embedded = found[f"fused, {layout}"], found[f"in 3×3, {layout}"]
             weights = sum(weight.untyped_storage().nbytes() for weight in fused.weights)
-            saved = saved_bytes(fused)
+            saved = saved_bytes(fused.forward)
             where = f"{short} {layout}"
             report.goal(Goal("G7 saved bytes, in those of x and the weights", where, saved / (T + weights), 1))
             plan = load_extension().cuda_plan((N, C, H, H), short, layout == "channels_last", 2, K, K, backward=True)
@@ -66,9 +39,9 @@ def run(report: Report, device: str, shape: tuple[int, int, int, int] = SHAPE) -
             if torch.device(device).type != "cuda":
                 continue
             with torch.no_grad():
-                forward = peak_bytes(fused.forwards())
+                forward = peak_bytes(fused.forwards(), device)
             report.goal(Goal("G6 bytes that a forward allocates, in T", where, forward / T, 1.02))
-            share = peak_bytes(fused.steps()) / peak_bytes(embedded.steps())
+            share = peak_bytes(fused.steps(), device) / peak_bytes(embedded.steps(), device)
             report.goal(Goal("G7 peak of a step, in that of in 3×3", where, share, PEAK_SHARE))
 
 

@@ -12,6 +12,7 @@ from statistics import median
 import torch
 
 from ..candidates import candidates
+from ..cases import Case
 from .arguments import parse
 from .behaviour import captured
 from .goals import Goal
@@ -65,7 +66,7 @@ def run(report: Report, device: str, shapes=SMALL, large=LARGE, rounds: int = RO
     for shape in shapes:
         for dtype in (torch.float32, torch.bfloat16):
             label = f"{', '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
-            found = candidates(shape, dtype, device, forms=("fused", "pad+concat", "in 3×3"))
+            found = candidates(Case(*shape), dtype, device, forms=("fused", "pad+concat", "in 3×3"))
             with report.guard(f"steps, {label}"):
                 times = per_call({name: candidate.steps() for name, candidate in found.items()}, device, rounds)
                 report.note(f"milliseconds of a step, {label}", times)
@@ -83,14 +84,14 @@ def run(report: Report, device: str, shapes=SMALL, large=LARGE, rounds: int = RO
 
 
 def count_launches(report: Report, device: str, small: tuple, large: tuple) -> None:
-    fused = candidates(small, torch.float32, device, forms=("fused",))["fused, NCHW"]
+    fused = candidates(Case(*small), torch.float32, device, forms=("fused",))["fused, NCHW"]
     forward, backward = kernels(fused.forwards()), kernels(fused.backwards())
     if not forward:
         return report.note("launches", "the profiler sees no kernels here")
     report.goal(Goal("G9 launches of a forward", "", len(forward), 1))
     report.goal(Goal("G9 launches of a backward", "", len(backward), 2))
     for dtype in (torch.float32, torch.bfloat16):
-        fused = candidates(large, dtype, device, forms=("fused",))["fused, NCHW"]
+        fused = candidates(Case(*large), dtype, device, forms=("fused",))["fused, NCHW"]
         times = kernels(fused.backwards())
         share = sum(time for name, time in times if "reduce" in name) / sum(time for _, time in times)
         report.goal(Goal("G8 time of a backward for the sums over blocks", str(dtype), share, REDUCE_SHARE))

@@ -12,7 +12,8 @@ import math
 
 import torch
 
-from ..candidates import Candidate, candidates, compiled, with_cudnn_benchmark
+from ..candidates import EXACT, candidates, compiled, with_cudnn_benchmark
+from ..cases import Case
 from ..timing import interleaved
 from .arguments import parse
 from .goals import evaluate
@@ -51,22 +52,10 @@ def sets_for(shape: tuple[int, int, int, int], dtype: torch.dtype) -> int:
     return max(2, math.ceil(ROTATED_BYTES / (2 * N * C * H * H * dtype.itemsize)))
 
 
-def copies(candidate: Candidate):
-    """copy_ of x, for each set in turn."""
-    to = torch.empty_like(candidate.sets[0][0])
-    state = {"next": 0}
-
-    def call():
-        state["next"] = (state["next"] + 1) % len(candidate.sets)
-        return to.copy_(candidate.sets[state["next"]][0])
-
-    return call
-
-
 def calls_of(shape, dtype, device: str, with_compiled: bool, sets: int) -> dict[str, object]:
     """Calls by name "what | form, layout | variant"."""
-    found = candidates(shape, dtype, device, sets)
-    calls = {f"copy | {name}": copies(c) for name, c in found.items() if name.startswith("fused")}
+    found = candidates(Case(*shape), dtype, device, sets, (*EXACT, "K×K"))
+    calls = {f"copy | {name}": c.copies() for name, c in found.items() if name.startswith("fused")}
     for name, candidate in found.items():
         forms = {"eager": candidate}
         if with_compiled and name.split(",")[0] in ("pad+concat", "in 3×3"):
@@ -82,9 +71,8 @@ def calls_of(shape, dtype, device: str, with_compiled: bool, sets: int) -> dict[
                 calls[f"forward | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form.forwards())
                 calls[f"step | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form.steps())
     if not with_compiled:
-        N, C, H, _ = shape
-        for name, candidate in candidates((N, C, H, 3), dtype, device, sets, ("K×K",)).items():
-            calls[f"forward | 3×3, {name.split(', ')[1]} | eager"] = candidate.forwards()
+        for name, candidate in candidates(Case(*shape), dtype, device, sets, ("3×3",)).items():
+            calls[f"forward | {name} | eager"] = candidate.forwards()
     return calls
 
 
@@ -97,7 +85,7 @@ def run(report: Report, device: str, compiled: bool = False, more: bool = False,
         with report.guard(f"timing {label}"):
             sets = sets_for(shape, dtype) if torch.device(device).type == "cuda" else 1
             times = interleaved(calls_of(shape, dtype, device, compiled, sets), rounds, device)
-            medians = {name: value["median_ms"] for name, value in times.items()}
+            medians = {name: value["median"] for name, value in times.items()}
             measured.append({"shape": shape, "dtype": str(dtype).removeprefix("torch."), "milliseconds": medians})
             report.note("measured", measured)
             for name, milliseconds in sorted(medians.items(), key=lambda item: item[1]):

@@ -38,10 +38,11 @@ def equal_weights(layer: torch.nn.Module) -> torch.nn.Module:
     A dense k×k kernel's weights become 1 / (C k²), a depthwise one's 1 / k², each pass of XSepConv's its own share;
     biases become zero. Layers with other parameters are refused.
     """
+    for name, parameter in layer.named_parameters():
+        if parameter.dim() != 4 and "bias" not in name:
+            raise ValueError(f"layer has a parameter {name}; accepted are layers of kernels and biases")
     with torch.no_grad():
-        for name, parameter in layer.named_parameters():
-            if parameter.dim() != 4 and "bias" not in name:
-                raise ValueError(f"layer has a parameter {name}; accepted are layers of kernels and biases")
+        for parameter in layer.parameters():
             parameter.fill_(1 / parameter[0].numel() if parameter.dim() == 4 else 0)
     return layer
 

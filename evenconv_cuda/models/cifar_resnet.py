@@ -24,7 +24,7 @@ class CifarResNet(Network):
         conv: the blocks' convolutions, a name of :data:`evenconv_cuda.nn.KINDS`.
         width: channels of the first stage.
 
-    Source: Wu et al., arXiv 1903.08385.
+    Source: Wu et al., arXiv 1903.08385: blocks of their code for CIFAR, pools and shortcuts of that for ResNet-50.
     """
 
     def __init__(self, depth: int, num_classes: int = 10, conv: str = "c3", width: int = 16, in_channels: int = 3):

@@ -56,7 +56,7 @@ class CifarDenseNet(Network):
         growth: channels that a layer adds: 12, and 48 for the Wide-DenseNet.
         conv: the layers' k×k convolutions, a name of :data:`evenconv_cuda.nn.KINDS`.
 
-    Source: Wu et al., arXiv 1903.08385; Huang et al., arXiv 1608.06993.
+    Source: Huang et al., arXiv 1608.06993, as Wu et al., arXiv 1903.08385, have it in their code.
     """
 
     def __init__(

@@ -42,6 +42,8 @@ class ResNet50(Network):
         conv: the blocks' k×k convolutions, a name of :data:`evenconv_cuda.nn.KINDS`.
         width: channels of the first stage, doubled by each later one: 256, or 128 for the authors' 0.5x.
 
+    The poster's parameters, 25.5 M at 1x, are these without normalisation's scales and shifts (derived).
+
     Source: Wu et al., arXiv 1903.08385 (the authors' code).
     """
 

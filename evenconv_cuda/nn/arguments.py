@@ -20,7 +20,7 @@ def check_depthwise(in_channels: int, out_channels: int, groups: int | None) -> 
 
 
 def check_choice(argument: str, given, accepted) -> None:
-    if given not in accepted:
+    if not isinstance(given, str) or given not in accepted:
         raise ValueError(f"{argument} is {given!r}; accepted are {', '.join(map(repr, accepted))}")
 
 

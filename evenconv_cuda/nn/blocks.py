@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from .. import checks
 from ..directions import Directions
 from ..functional import Stride
 from .arguments import check_choice
@@ -97,7 +98,8 @@ class InvertedResidual(nn.Module):
     ):
         super().__init__()
         check_choice("depthwise", depthwise, DEPTHWISE)
-        self.residual = in_channels == out_channels and stride in (1, (1, 1))
+        kernel_size, stride = checks.odd_kernel(kernel_size), checks.stride_pair(stride)
+        self.residual = in_channels == out_channels and stride == (1, 1)
         conv_norm = partial(Conv2dNormActivation, norm_layer=norm_layer, activation_layer=activation_layer)
         layers = []
         if expanded != in_channels:

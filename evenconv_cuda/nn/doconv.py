@@ -69,24 +69,25 @@ class _OverParameterised(torch.nn.Module):
         return kernel.unflatten(2, self.kernel_size)
 
     def load_plain_(self, plain: torch.nn.Conv2d) -> None:
-        """Take over a convolution's weight and bias, so that this layer computes what it does (``d_mul`` = M * N)."""
+        """Take over a convolution's weight and bias, so that this layer computes what it does (``d_mul`` = M * N);
+        frozen ones stay frozen."""
         with torch.no_grad():
-            self.W.copy_(plain.weight.flatten(2))
+            self.W.copy_(plain.weight.flatten(2)).requires_grad_(plain.weight.requires_grad)
             if self.bias is not None:
-                self.bias.copy_(plain.bias)
+                self.bias.copy_(plain.bias).requires_grad_(plain.bias.requires_grad)
             if self.D is not None:
-                self.D.zero_()
+                self.D.zero_().requires_grad_(plain.weight.requires_grad)
 
     def _folded_into(self, plain: torch.nn.Conv2d) -> torch.nn.Conv2d:
         with torch.no_grad():
-            plain.weight.copy_(self.weight)
+            plain.weight.copy_(self.weight).requires_grad_(self.W.requires_grad)
             if self.bias is not None:
-                plain.bias.copy_(self.bias)
+                plain.bias.copy_(self.bias).requires_grad_(self.bias.requires_grad)
         return plain.train(self.training)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
-        if f"{prefix}weight" in state_dict and f"{prefix}W" not in state_dict:
+        if strict and f"{prefix}weight" in state_dict and f"{prefix}W" not in state_dict:
             errors.append(
                 f"{prefix}weight is a plain convolution's; accepted are {prefix}W, {prefix}D and {prefix}d_diag "
                 f'(load it into the plain model, then evenconv_cuda.convert(model, "doconv"))'
@@ -203,6 +204,6 @@ class DOEvenConv2d(_OverParameterised):
 def _checked_d_mul(d_mul: int | None, taps: int) -> int:
     if d_mul is None or taps == 1:
         return taps
-    if not isinstance(d_mul, int) or isinstance(d_mul, bool) or d_mul < taps:
+    if not checks.integer(d_mul) or d_mul < taps:
         raise ValueError(f"d_mul is {d_mul!r}; accepted are None and whole numbers from M * N = {taps}")
-    return d_mul
+    return int(d_mul)

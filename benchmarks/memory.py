@@ -1,0 +1,54 @@
+"""Bytes that a step keeps and takes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def saved_bytes(forward: Callable[[], object], without: Iterable[torch.Tensor] = ()) -> int:
+    """Storages that autograd keeps between the forward and its backward, each once, but none of ``without``."""
+    kept: dict[int, torch.Tensor] = {}
+    left_out = {tensor.untyped_storage().data_ptr() for tensor in without}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in left_out)
+
+
+def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int | None:
+    """That the call takes beyond what is there before it, at most at once; None where nothing tells.
+
+    On CUDA by the allocator's statistics. On the CPU by the growth of the resident memory (Linux), which knows oneDNN's
+    own buffers too: what is free is given back before, so that the call has to ask for it again.
+    """
+    call()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    if not CLEAR.exists():
+        return None
+    ctypes.CDLL(None).malloc_trim(0)
+    CLEAR.write_text("5")  # the peak starts at what is resident now
+    before = _status("VmRSS")
+    call()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) << 10

@@ -1,0 +1,142 @@
+"""Training steps of the papers' networks: fused, in plain PyTorch, and the networks that they replace.
+
+    python -m benchmarks.models [--quick] [--device cpu] [--rounds N] [--threads N] [--only NAME] [--output FILE]
+
+A step is forward, cross-entropy, backward and an SGD update on random images. One process; the networks of a comparison
+are interleaved; medians with their spread. Writes every row as JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import chain, product
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from evenconv_cuda import use_backend
+from evenconv_cuda.models import create_model
+
+from .candidates import LAYOUTS
+from .command import parse, write
+from .memory import peak_bytes, saved_bytes
+from .timing import interleaved
+
+ROUNDS, QUICK_ROUNDS, SECONDS = 15, 2, 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A network with each of its convolutions; the first is the one that the others replace."""
+
+    model: str
+    convs: tuple[str, ...]
+    batch: int
+    size: int
+    compiled: bool = False
+    """Whether torch.compile, which takes a minute a network on a small machine, is measured of the first two too."""
+
+
+COMPARISONS = (
+    Comparison("resnet20", ("c3", "c2sp", "c4sp"), 128, 32, compiled=True),
+    Comparison("mobilenet_v3_small_cifar", ("depthwise", "xsepconv", "xsepconv_norm"), 64, 32, compiled=True),
+    Comparison("mobilenet_v3_small", ("depthwise", "xsepconv"), 16, 224),
+    Comparison("densenet_bc100", ("c3", "c2sp"), 16, 32),
+    Comparison("resnet50_half", ("c3", "c2sp"), 4, 224),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One candidate of a comparison."""
+
+    conv: str
+    backend: str
+    layout: str
+    precision: str
+    mode: str
+
+
+class Training:
+    """A network in a setting, and its step."""
+
+    def __init__(self, comparison: Comparison, setting: Setting, device: str):
+        torch.manual_seed(0)
+        memory_format = LAYOUTS[setting.layout]
+        self.setting, self.device = setting, torch.device(device)
+        self.model = create_model(comparison.model, conv=setting.conv).to(self.device, memory_format=memory_format)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, nesterov=True)
+        images = torch.randn(comparison.batch, 3, comparison.size, comparison.size, device=self.device)
+        self.images = images.contiguous(memory_format=memory_format)
+        self.labels = torch.randint(10, (comparison.batch,), device=self.device)
+        self.run: Callable = self.model
+        if setting.mode == "compiled":
+            self.run = torch.compile(self.model, dynamic=False)
+
+    def loss(self) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.precision == "bfloat16"):
+            return F.cross_entropy(self.run(self.images), self.labels)
+
+    def step(self) -> None:
+        with use_backend(self.setting.backend):
+            self.optimizer.zero_grad()
+            self.loss().backward()
+            self.optimizer.step()
+
+    def saved_bytes(self) -> int:
+        with use_backend(self.setting.backend):
+            return saved_bytes(self.loss, without=chain(self.model.parameters(), self.model.buffers()))
+
+
+def settings(comparison: Comparison, with_compiled: bool) -> list[list[Setting]]:
+    """The candidates, by what is interleaved: one layout and precision at a time."""
+    plain, *even = comparison.convs
+    networks = [(plain, "fused"), *product(even, ("fused", "reference"))]
+    turns = []
+    for layout, precision in product(LAYOUTS, ("float32", "bfloat16")):
+        turn = [Setting(*network, layout, precision, "eager") for network in networks]
+        if with_compiled and comparison.compiled and (layout, precision) == ("channels_last", "float32"):
+            turn += [Setting(*network, layout, precision, "compiled") for network in networks[:3]]
+        turns.append(turn)
+    return turns
+
+
+def measure(
+    comparison: Comparison, rounds: int = ROUNDS, device: str = "cpu", with_compiled: bool = False
+) -> list[dict]:
+    """A row for each setting."""
+    rows = []
+    for turn in tqdm(settings(comparison, with_compiled), desc=comparison.model, disable=not sys.stderr.isatty()):
+        torch._dynamo.reset()
+        trainings = {setting: Training(comparison, setting, device) for setting in turn}
+        times = interleaved({setting: t.step for setting, t in trainings.items()}, rounds, device, SECONDS)
+        for setting, training in trainings.items():
+            ms = times[setting]
+            row = {"model": comparison.model, **asdict(setting), "batch": comparison.batch, "size": comparison.size}
+            row |= {"ms": ms, "images_per_s": 1e3 * comparison.batch / ms["median"]}
+            if setting.mode == "eager":
+                row |= {"saved_bytes": training.saved_bytes(), "peak_bytes": peak_bytes(training.step, device)}
+            rows.append(row)
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse("models", __doc__, ROUNDS, QUICK_ROUNDS, arguments)
+    chosen = [comparison for comparison in COMPARISONS if options.only in comparison.model]
+    if not chosen:
+        names = ", ".join(comparison.model for comparison in COMPARISONS)
+        options.refuse(f"--only is {options.only!r}; accepted is a part of {names}")
+    rows = []
+    for comparison in chosen[:1] if options.quick else chosen:
+        for row in measure(comparison, options.rounds, options.device, with_compiled=not options.quick):
+            names = ("model", "conv", "backend", "layout", "precision", "mode")
+            print(f"{row['images_per_s']:9.1f} images/s ", *(row[name] for name in names), flush=True)
+            rows.append(row)
+    write(options, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""onnxruntime as a candidate: XSepConv's forward as three standard convolutions, where it is installed."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import cycle
+from pathlib import Path
+
+import torch
+
+from evenconv_cuda import nn, to_standard
+
+from .candidates import Candidate
+from .cases import Case
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+
+
+def why_no_onnx() -> str | None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    return f"no {', '.join(missing)}" if missing else None
+
+
+def onnx_forward(case: Case, fused: Candidate) -> Callable[[], object]:
+    """The forward of ``fused``, float32 on the CPU and NCHW, in onnxruntime with as many threads as PyTorch has."""
+    import onnxruntime
+
+    layer = nn.XSepConv2d(case.C, case.C, case.K, case.stride, bias=False)
+    with torch.no_grad():
+        for parameter, weight in zip(layer.parameters(), fused.weights):
+            parameter.copy_(weight)
+    x = fused.sets[0][0]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(to_standard(layer.eval()), (x,), path, input_names=["x"], dynamo=True, verbose=False)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    expected = fused.function(x, *fused.weights)
+    (y,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), expected, rtol=1e-3, atol=1e-4)
+    inputs = cycle([x.numpy() for x, _ in fused.sets])
+    return lambda: session.run(None, {"x": next(inputs)})

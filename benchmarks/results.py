@@ -1,0 +1,42 @@
+"""Result files: benchmarks/results/<machine>/ops.json and models.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "results"
+
+
+@dataclass
+class Results:
+    """What was measured on one machine; a row is one candidate's time."""
+
+    machine: dict
+    limits: dict = field(default_factory=dict)
+    ops: list[dict] = field(default_factory=list)
+    models: list[dict] = field(default_factory=list)
+
+
+def load(folder: Path) -> Results:
+    read = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    ops, models = read.get("ops", {}), read.get("models", {})
+    machine = ops.get("machine") or models.get("machine")
+    if machine is None:
+        raise FileNotFoundError(f"{folder} holds neither ops.json nor models.json")
+    return Results(machine, ops.get("limits", {}), ops.get("rows", []), models.get("rows", []))
+
+
+def machines() -> list[Path]:
+    """Folders that hold results, CPUs first."""
+    folders = {path.parent for name in ("ops", "models") for path in FOLDER.glob(f"*/{name}.json")}
+    return sorted(folders, key=lambda folder: (load(folder).machine["device"] != "cpu", folder.name))
+
+
+def save(content: dict, path: Path) -> None:
+    """One row to a line, so that differences can be read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in content["rows"])
+    head = json.dumps({name: value for name, value in content.items() if name != "rows"}, indent=1, ensure_ascii=False)
+    path.write_text(f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')
