@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -94,20 +95,29 @@ def headline(results: Sequence[Results]) -> str:
 
 
 def _claim(result: Results | None) -> str:
-    rows = [] if result is None else [row for row in ordinary(result, XSEP) if row["pass"] == "step"]
-    values = [value for case in by_case(rows).values() if (value := STEP.value(case)) is not None]
-    if not values:
+    cases = [] if result is None else by_case(ordinary(result, XSEP)).values()
+    cases = [rows for rows in cases if STEP.value(rows) is not None]
+    if not cases:
         return "not yet measured"
-    others = [row for row in rows if row["candidate"] in UNFUSED and row["dtype"] == "float32" and row["mode"] != GRAPH]
-    forms, layouts, modes = (
-        list(dict.fromkeys(row[name] for row in others)) for name in ("candidate", "layout", "mode")
-    )
+    values = [STEP.value(rows) for rows in cases]
+    of_case = [
+        [row for row in rows if row["candidate"] in UNFUSED and (row["pass"], row["dtype"]) == ("step", "float32")]
+        for rows in cases
+    ]
+    forms, layouts, modes = (_tried(of_case, name) for name in ("candidate", "layout", "mode"))
     return (
         f"an XSepConv training step in float32 is **{geometric_mean(values):.2f} times as fast** as the fastest way "
-        f"with PyTorch's own operators ({'; '.join(map(_listed, (map(FORMS.get, forms), layouts, modes)))}), "
+        f"with PyTorch's own operators ({forms}; {layouts}; {modes}), "
         f"geometric mean of {len(values)} shapes, from {min(values):.2f} to {max(values):.2f} "
         f"({provenance(result.machine)})"
     )
+
+
+def _tried(cases: Sequence[Sequence[dict]], field: str) -> str:
+    """What a field is in these rows, and in how many cases if not in all."""
+    counts = Counter(value for rows in cases for value in dict.fromkeys(row[field] for row in rows) if value != GRAPH)
+    names = [FORMS.get(v, v) + (f" for {n} of {len(cases)}" if n < len(cases) else "") for v, n in counts.items()]
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def xsepconv(result: Results) -> str:
@@ -285,8 +295,3 @@ def _range(values: Sequence[float]) -> str:
         return DASH
     low, high = f"{min(values):.1f}", f"{max(values):.1f}"
     return low if low == high else f"{low}–{high}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
