@@ -12,7 +12,7 @@ import torch
 def description() -> dict:
     """Processor, threads, versions and date, for the head of a table and of a result file."""
     import evenconv_cuda
-    from evenconv_cuda.demo.report import cpu_name
+    from evenconv_cuda.machine import cpu_name
 
     return {
         "date": date.today().isoformat(),

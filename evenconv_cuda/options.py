@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "tqdm": "tqdm"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "lightning": "lightning",
+    "matplotlib": "matplotlib",
+    "onnx": "onnx",
+    "onnxscript": "onnxscript",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "tensorboard": "tensorboard",
+    "tqdm": "tqdm",
+}
 """What commands import beyond the package's own dependencies: module and distribution."""
 
 
@@ -42,8 +52,8 @@ writable = accepting(
 )
 
 
-def require_extra(command: str, modules: Iterable[str] = tuple(EXTRA)) -> None:
-    """Leave with the names of what ``command`` needs and is not installed."""
-    missing = [EXTRA[module] for module in modules if find_spec(module) is None]
+def require_extra(command: str, modules: Iterable[str], extra: str = "demo") -> None:
+    """Leave with the names of what ``command`` needs and is not installed, and of the ``extra`` that brings it."""
+    missing = [DISTRIBUTIONS[module] for module in modules if find_spec(module) is None]
     if missing:
-        sys.exit(f"The {command} needs {', '.join(missing)}, missing here: pip install evenconv-cuda[demo]")
+        sys.exit(f"The {command} needs {', '.join(missing)}, missing here: pip install evenconv-cuda[{extra}]")

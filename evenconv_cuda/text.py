@@ -1,4 +1,4 @@
-"""Plain-text tables."""
+"""Plain-text tables and what stands in them."""
 
 from __future__ import annotations
 
@@ -14,3 +14,7 @@ def table(rows: Sequence[Sequence[str | int]], text: int = 1) -> str:
         padded = [f"{cell:{'<' if n < text else '>'}{width}}" for n, (cell, width) in enumerate(zip(row, widths))]
         lines.append("   ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def mebibytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,9 @@
+"""Stub."""
+
+
+def add_options(parser):
+    pass
+
+
+def run(options):
+    pass
