@@ -50,16 +50,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path} is no checkpoint of the train command: it has no {', '.join(missing)}")
     return checkpoint
-
-
-def check_recipe(path: Path, checkpoint: dict[str, Any], recipe: dict) -> None:
-    """That ``checkpoint`` is of a training with this recipe.
-
-    Raises:
-        ValueError: naming the first option that differs.
-    """
-    saved = checkpoint["hyper_parameters"]["recipe"]
-    for name, given in recipe.items():
-        if given != saved[name]:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} is {given!r}; accepted for {path} is {saved[name]!r}, with which it began")

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     quiet_lightning()
     torch.set_num_threads(options.threads)
     module, described = restored(options.checkpoint)
-    data = opened(options, image_size=described["image_size"])
+    data = opened(options, image_size=described["image_size"], seed=module.recipe["seed"])
     if data.num_classes != described["num_classes"] or data.in_channels != described["in_channels"]:
         sys.exit(
             f"--data is {options.data!r}, {data.num_classes} classes and {data.in_channels} channels; accepted for "

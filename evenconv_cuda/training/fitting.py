@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -16,14 +17,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.distributed import is_torchelastic_launched
-from torch.utils.data import DataLoader, Dataset
 
 from ..backend import use_backend
 from ..data import ImageData, loader, open_data
-from .checkpoint import NAME, AtomicCheckpointIO, check_recipe, read_checkpoint
+from .checkpoint import NAME, AtomicCheckpointIO, read_checkpoint
 from .history import History
 from .module import Classifier
-from .options import create_network, recipe
+from .options import check_recipe, create_network, recipe
 from .summary import leave_summary, profiled
 
 say = rank_zero_only(print)
@@ -45,19 +45,15 @@ def fit(options: Namespace) -> None:
     trainer = new_trainer(options, accelerator, history)
     share = share_of_batch(options, trainer.world_size)
     costs = profiled(model, share, data, options)
-    train = loader(
-        data.train,
-        share,
-        shuffle=True,
-        seed=options.seed,
-        workers=options.workers,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        drop_last=True,
-    )
+    processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    feed = partial(loader, batch_size=share, seed=options.seed, workers=options.workers, **processes)
+    try:
+        train = feed(data.train, shuffle=True, drop_last=True)
+        test = feed(data.test, shuffle=False, drop_last=False)
+    except ValueError as error:
+        sys.exit(f"--data is {options.data!r}: {error}")
     if checkpoint:
         train.sampler.set_epoch(checkpoint["epoch"] + 1)  # workers may read ahead before Lightning says which it is
-    test = evaluation_loader(data.test, share, options, trainer)
     if options.compile:
         model.compile()
     module = Classifier(model, recipe(options), described(data), options.channels_last)
@@ -96,11 +92,12 @@ def described(data: ImageData) -> dict:
     return {
         "name": data.name,
         "num_classes": data.num_classes,
-        "classes": [str(name) for name in data.classes],
+        "classes": data.classes,
         "in_channels": data.in_channels,
         "image_size": data.image_size,
-        "mean": torch.as_tensor(data.mean).flatten().tolist(),
-        "std": torch.as_tensor(data.std).flatten().tolist(),
+        "mean": data.mean,
+        "std": data.std,
+        "pad": data.pad,
         "flip": data.flip,
     }
 
@@ -134,7 +131,7 @@ def resumed(path: Path, options: Namespace) -> dict | None:
         sys.exit(f"--out is {options.out}, which holds {path.name}: give --resume to go on from it, or another --out")
     try:
         checkpoint = read_checkpoint(path)
-        check_recipe(path, checkpoint, recipe(options))
+        check_recipe(path, checkpoint["hyper_parameters"]["recipe"], recipe(options))
     except (ValueError, OSError) as error:
         sys.exit(f"--resume: {error}")
     say(f"--resume: {path}, after epoch {checkpoint['epoch'] + 1} of {options.epochs}")
@@ -169,7 +166,10 @@ def new_trainer(options: Namespace, accelerator: str, history: History) -> pl.Tr
 
 
 class ProgressBar(TQDMProgressBar):
-    """Without the version that loggers give a run."""
+    """On a terminal; without the version that loggers give a run."""
+
+    def __init__(self):
+        super().__init__(refresh_rate=int(sys.stdout.isatty()))
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:
         shown = super().get_metrics(trainer, module)
@@ -184,22 +184,3 @@ def share_of_batch(options: Namespace, processes: int) -> int:
             f"--batch-size is {options.batch_size}; accepted are multiples of {processes}, the number of processes"
         )
     return options.batch_size // processes
-
-
-class Share(Dataset):
-    """Every ``processes``-th image from ``rank`` on: of all shares together each image is in one."""
-
-    def __init__(self, dataset: Dataset, rank: int, processes: int):
-        self.dataset, self.rank, self.processes = dataset, rank, processes
-
-    def __len__(self) -> int:
-        return len(range(self.rank, len(self.dataset), self.processes))
-
-    def __getitem__(self, indices: list[int]):
-        return self.dataset[[self.rank + index * self.processes for index in indices]]
-
-
-def evaluation_loader(dataset: Dataset, batch_size: int, options: Namespace, trainer: pl.Trainer) -> DataLoader:
-    """Of this process's share; a distributed sampler would repeat images to make the shares equal."""
-    share = Share(dataset, trainer.global_rank, trainer.world_size)
-    return loader(share, batch_size, shuffle=False, seed=0, workers=options.workers, drop_last=False)

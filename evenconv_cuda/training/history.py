@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import lightning.pytorch as pl
@@ -15,7 +16,8 @@ WARM_UP = 10
 
 class History(pl.Callback):
     """``rows``: losses, accuracies, learning rate at the start, training images per second, peak memory in bytes
-    and seconds of each epoch.
+    and seconds of each epoch. Where there is no terminal for a progress bar,
+    each row's metrics are printed.
 
     The rate is that of the epoch's steps, data included, evaluation not; the seconds are of all. The rows are part of
     the checkpoint; a resumed training writes those it finds there to the CSV file, which Lightning begins anew.
@@ -64,3 +66,8 @@ class History(pl.Callback):
         self.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, row["step"])
+        if trainer.is_global_zero and not sys.stdout.isatty():
+            metrics = ", ".join(
+                f"{name} {value:.4f}" for name, value in row.items() if name in trainer.callback_metrics
+            )
+            print(f"epoch {row['epoch']} of {trainer.max_epochs}: {metrics}", flush=True)

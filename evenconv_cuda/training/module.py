@@ -27,7 +27,7 @@ class Classifier(pl.LightningModule):
     Args:
         model: ``(N, C, H, W)`` to ``(N, num_classes)``.
         recipe: :func:`evenconv_cuda.training.options.recipe`'s.
-        data: ``num_classes``, ``classes``, ``in_channels``, ``image_size``, ``mean``, ``std`` and ``flip``.
+        data: ``num_classes``, ``classes``, ``in_channels``, ``image_size``, ``mean``, ``std``, ``pad`` and ``flip``.
         channels_last: the memory format of the batches.
 
     Source of the recipe: Wu et al., arXiv 1903.08385, section 4.
@@ -42,7 +42,7 @@ class Classifier(pl.LightningModule):
         self.augmentation = Augmentation(
             data["mean"],
             data["std"],
-            pad=4 if recipe["augment"] else 0,
+            pad=data["pad"] if recipe["augment"] else 0,
             flip=recipe["augment"] and data["flip"],
             cutout=recipe["cutout"],
             mixup=recipe["mixup"],
@@ -63,7 +63,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         seed = random.Random(f"{self.recipe['seed']} {self.current_epoch} {self.global_rank}").getrandbits(63)
         torch.manual_seed(seed)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, targets = batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,10 +14,14 @@ from ..backend import BACKENDS
 from ..models import create_model, list_models
 from ..options import accepting, one_of, positive, rate, require_extra
 
+SUMMARY = "summary.json"
+"""What a finished run is known by."""
+
 MODULES = ("PIL", "lightning", "matplotlib", "scipy", "sklearn", "tensorboard", "tqdm")
 
 not_negative = accepting(float, lambda value: 0 <= value < math.inf, "a number from 0")
 whole = accepting(int, lambda value: value >= 0, "a whole number from 0")
+seed = accepting(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")
 network = accepting(
     str,
     lambda text: text.partition(":")[0] in list_models(),
@@ -47,7 +52,12 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=rate, default=0.1, help="learning rate at the start (SGD, Nesterov's momentum 0.9)")
     add("--schedule", type=one_of(("step", "cosine")), default="step", help="step: × 0.1 at 1/2 and 3/4; or cosine")
     add("--weight-decay", type=not_negative, default=1e-4, help="L2, of all parameters")
-    add("--augment", action=argparse.BooleanOptionalAction, default=True, help="pad 4 and crop; flip unless digits")
+    add(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="random crops; mirror images, where they keep their class",
+    )
     add("--cutout", type=whole, default=0, metavar="PIXELS", help="side of the square that is cut out; 0: none")
     add("--mixup", type=not_negative, default=0.0, metavar="ALPHA", help="of Beta(ALPHA, ALPHA); 0: none")
     add("--precision", type=one_of(("32", "bf16-mixed", "16-mixed")), default="32", help="32, bf16-mixed, 16-mixed")
@@ -69,6 +79,18 @@ def recipe(options: argparse.Namespace) -> dict:
     """What decides the result; where the data lie does not."""
     chosen = {name: getattr(options, name) for name in RECIPE}
     return chosen | {"data": options.data.partition(":")[0]}
+
+
+def check_recipe(path: Path, saved: dict, given: dict) -> None:
+    """That a run goes on, or counts as done, with the recipe it began with.
+
+    Raises:
+        ValueError: naming the first option that differs, and ``path``, which has the ``saved`` one.
+    """
+    for name, value in given.items():
+        if value != saved.get(name):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is {value!r}; accepted for {path} is {saved.get(name)!r}, as it began")
 
 
 def create_network(label: str, width: int | None, num_classes: int, in_channels: int) -> nn.Module:

@@ -18,9 +18,9 @@ from ..machine import describe
 from ..profile import profile
 from ..text import mebibytes, table
 from .figure import draw
-from .options import recipe
+from .options import SUMMARY, recipe
 
-SUMMARY, CURVES = "summary.json", "curves.png"
+CURVES = "curves.png"
 
 
 def profiled(model: torch.nn.Module, share: int, data: ImageData, options: Namespace) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_recipe, network, require_train
+from .options import add_recipe, network, require_train, seed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", type=Path, required=True, metavar="DIR", help="where everything that comes out goes")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    add("--seed", type=int, default=0, help="of weights, order, augmentation and subset")
+    add("--seed", type=seed, default=0, help="of weights, order, augmentation and subset")
     add_recipe(parser)
 
 
