@@ -104,8 +104,12 @@ def described(summaries: list[dict]) -> str:
     devices = "; ".join(dict.fromkeys(summary["device"] for summary in summaries))
     versions = ", ".join(dict.fromkeys(f"torch {summary['versions']['torch']}" for summary in summaries))
     width = f", width {recipe['width']}" if recipe["width"] else ""
-    return (
-        f"{recipe['data']}: {images['train']:,} training and {images['test']:,} test images{width}; {recipe['epochs']} "
-        f"epochs, batches of {recipe['batch_size']}, precision {recipe['precision']}, {recipe['backend']} backend; {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}; {devices}; {versions}"
-    )
+    parts = [
+        f"{recipe['data']}, {images['train']:,} training and {images['test']:,} test images{width}",
+        f"{recipe['epochs']} epochs, batches of {recipe['batch_size']}, precision {recipe['precision']}",
+        f"{recipe['backend']} backend",
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}",
+        devices,
+        versions,
+    ]
+    return "; ".join(parts)
