@@ -11,6 +11,13 @@ from .image_data import ImageData, MemoryImages, mean_and_std
 KINDS = ("digits", "cifar10", "cifar100", "svhn", "tinyimagenet", "imagefolder")
 ACCEPTED = ", ".join(kind if kind == "digits" else f"{kind}:DIR" for kind in KINDS)
 MEMORY_SIZE = 32
+FILE_SIZES = {"tinyimagenet": 64, "imagefolder": 224}
+MEASURED = 256
+"""Files whose pixels mean and std are taken from."""
+
+LISTED = 5
+"""Bad files that an error names."""
+
 NOT_MIRRORED = ("digits", "svhn")
 
 
@@ -44,6 +51,8 @@ def open_data(
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder; {kind} takes the folder of its archive")
+    if kind in FILE_SIZES:
+        return from_files(kind, root, image_size, skip_bad_images, subset, seed)
     return in_memory(kind, root, image_size, subset, seed)
 
 
@@ -64,9 +73,55 @@ def read_arrays(kind: str, root: Path, seed: int) -> tuple[list[str], MemoryImag
         from . import digits
 
         return digits.read(seed)
+    if kind == "svhn":
+        from . import svhn
+
+        return svhn.read(root)
     from . import cifar
 
     return cifar.read(kind, root)
+
+
+def from_files(
+    kind: str, root: Path, image_size: int | None, skip_bad_images: bool, subset: int | None, seed: int
+) -> ImageData:
+    from .checking import defects
+    from .folders import read_image_folder, read_tiny_imagenet
+    from .image_files import LARGEST_SMALL, FileImages
+
+    size = FILE_SIZES[kind] if image_size is None else image_size
+    if size < 1:
+        raise ValueError(f"image_size is {size}; accepted is a whole number from 1")
+    classes, train, test = (read_tiny_imagenet if kind == "tinyimagenet" else read_image_folder)(root)
+    bad = defects([file for file, _ in train + test], whole=skip_bad_images)
+    if bad and not skip_bad_images:
+        listed = "; ".join(f"{file}: {reason}" for file, reason in list(bad.items())[:LISTED])
+        raise ValueError(f"{len(bad)} of {len(train + test)} files are bad, skip_bad_images leaves them out: {listed}")
+    train, test = ([entry for entry in part if entry[0] not in bad] for part in (train, test))
+    trained = {label for _, label in train}
+    for label, name in enumerate(classes):
+        if label not in trained:
+            raise ValueError(f"{root}: no training image of class {name} is left, all of its files are bad")
+    if not test:
+        raise ValueError(f"{root}: no test image is left, all of them are bad")
+    if subset is not None:
+        train = [train[index] for index in balanced([label for _, label in train], subset, seed)]
+
+    measured = min(MEASURED, len(train))
+    evenly_spaced = [n * len(train) // measured for n in range(measured)]
+    mean, std = mean_and_std(FileImages(train, size, training=False)[evenly_spaced][0])
+    return ImageData(
+        kind,
+        classes,
+        3,
+        size,
+        FileImages(train, size, training=True),
+        FileImages(test, size, training=False),
+        mean,
+        std,
+        pad=4 if size <= LARGEST_SMALL else 0,
+        left_out=list(bad.items()),
+    )
 
 
 def balanced(labels: Sequence[int], count: int, seed: int) -> list[int]:
