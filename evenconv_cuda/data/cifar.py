@@ -105,7 +105,7 @@ def batch(file: Path, layout: dict, expected: int | None) -> tuple[np.ndarray, n
     if not len(data) or len(data) != (expected or len(data)):
         raise ValueError(f"{file} has {len(data)} images; accepted is {expected or 'at least 1'}")
     if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
-        raise ValueError(f"{file} has {len(labels)} labels; accepted is a whole number for each of {len(data)} images")
+        raise ValueError(f"{file} has {labels.size} labels; accepted is a whole number for each of {len(data)} images")
     wrong = labels[(labels < 0) | (labels >= layout["classes"])]
     if len(wrong):
         raise ValueError(f"{file} has a label {wrong[0]}; accepted is 0 to {layout['classes'] - 1}")

@@ -121,6 +121,6 @@ def loader(
 
 
 def default_workers(world_size: int) -> int:
-    """The CPUs that this process may use, shared with the other processes of this machine (torchrun counts them)."""
+    """A share of the CPUs; torchrun says how many processes of this machine share them."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // processes))
+    return min(MOST_WORKERS, max(1, os.cpu_count() // processes))
