@@ -91,7 +91,7 @@ def annotated(split: Path, label: dict[str, int]) -> LabelledFiles:
 def lines(file: Path) -> list[str]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; tinyimagenet takes the folder {TINY_FOLDER} of its archive")
-    return file.read_text().splitlines()
+    return file.read_text("utf-8", errors="replace").splitlines()
 
 
 def images_in(folder: Path) -> list[str]:
