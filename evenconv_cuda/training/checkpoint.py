@@ -39,13 +39,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: if it is truncated, or no checkpoint of ``train``.
         OSError: if it cannot be read.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is truncated or no checkpoint: {reason}") from error
+    with path.open("rb") as file:
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{path} is truncated or no checkpoint: {reason}") from error
     missing = [part for part in PARTS if not isinstance(checkpoint, dict) or part not in checkpoint]
     if missing:
         raise ValueError(f"{path} is no checkpoint of the train command: it has no {', '.join(missing)}")

@@ -71,7 +71,8 @@ class Classifier(pl.LightningModule):
             images, targets = self.augmentation(images, targets, self.num_classes, self.generator)
         else:
             images = self.augmentation.normalise(images)
-        return images.contiguous(memory_format=self.memory_format), targets
+        # contiguous() leaves a single channel's strides as they are, and the network would run in their format.
+        return images.clone(memory_format=self.memory_format), targets
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         return self.measure("train", *batch)
