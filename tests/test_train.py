@@ -99,7 +99,7 @@ def test_metrics_are_of_the_weights(trained):
     with torch.no_grad():
         outputs = model((images / 255 - data.mean[0]) / data.std[0])
     assert summary(trained)["loss"] == pytest.approx(F.cross_entropy(outputs, labels).item(), rel=1e-4)
-    assert summary(trained)["accuracy"] == pytest.approx((outputs.argmax(1) == labels).float().mean().item(), abs=5e-3)
+    assert summary(trained)["accuracy"] == pytest.approx((outputs.argmax(1) == labels).float().mean().item(), abs=1e-6)
 
 
 def test_summary(trained):

@@ -7,7 +7,6 @@ import random
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
@@ -76,12 +75,6 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         return self.measure("train", *batch)
-
-    def on_validation_start(self) -> None:
-        # Each process has normalisation's running statistics of its own; those of the first are the checkpoint's.
-        if self.trainer.world_size > 1:
-            for buffer in self.model.buffers():
-                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         self.measure("test", *batch)
