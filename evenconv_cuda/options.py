@@ -47,6 +47,9 @@ fours = accepting(int, lambda value: value >= 4 and value % 4 == 0, "a multiple 
 odd = accepting(int, lambda value: value % 2 == 1 and 1 <= value <= 31, "an odd number from 1 to 31")
 rate = accepting(float, lambda value: 0 < value < math.inf, "a number above 0")
 existing = accepting(Path, Path.exists, "the name of a file or directory that exists")
+folder = accepting(
+    Path, lambda path: path.is_dir() or not path.exists(), "the name of a directory, there already or not"
+)
 writable = accepting(
     Path, lambda path: path.parent.is_dir() and not path.is_dir(), "the name of a file in a directory that exists"
 )

@@ -207,6 +207,44 @@ def test_wrong_option_is_named_in_one_line(options, said, tmp_path, capsys):
     assert "\n" not in str(refused.value.code)
 
 
+def image_folder(root):
+    image = pytest.importorskip("PIL.Image")
+    for split, count in (("train", 17), ("val", 2)):
+        for name in ("a", "b"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+
+
+def test_bad_images_are_named_or_left_out(tmp_path, capsys):
+    image_folder(tmp_path / "images")
+    bad = tmp_path / "images" / "train" / "a" / "3.png"
+    bad.write_bytes(b"no image")
+    given = ["--data", f"imagefolder:{tmp_path / 'images'}", "--image-size", "8", "--subset", "32", "--workers", "0"]
+    with pytest.raises(SystemExit) as refused:
+        train(tmp_path / "out", *given)
+    assert str(bad) in refused.value.code
+    train(tmp_path / "out", *given, "--skip-bad-images", epochs=1)
+    assert f"--skip-bad-images left out 1:\n  {bad}: " in capsys.readouterr().out
+    assert summary(tmp_path / "out")["images"] == {"train": 32, "test": 4, "left_out": 1}
+
+
+def test_images_too_small_for_the_network_are_named(tmp_path):
+    image_folder(tmp_path / "images")
+    given = ["--data", f"imagefolder:{tmp_path / 'images'}", "--image-size", "1", "--subset", "32"]
+    with pytest.raises(SystemExit) as refused:
+        train(tmp_path / "out", *given)
+    assert refused.value.code.startswith("--image-size is 1: resnet20:c2sp does not take it: ")
+
+
+def test_out_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        train(tmp_path / "file")
+    assert "accepted is the name of a directory" in capsys.readouterr().err
+
+
 def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as refused:

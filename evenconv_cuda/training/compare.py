@@ -8,9 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-from ..options import positive
+from ..options import folder, positive
 from .options import SUMMARY, add_recipe, check_recipe, network, recipe, require_train
 
 
@@ -24,7 +23,7 @@ def add_own(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--models", type=networks, required=True, metavar="NAME[:CONV],...", help="as train's --model, one or more")
     add("--seeds", type=positive, default=3, metavar="N", help="runs of each, with the seeds 0 to N - 1")
-    add("--out", type=Path, required=True, metavar="DIR", help="a folder for each run, table, figure and JSON")
+    add("--out", type=folder, required=True, metavar="DIR", help="a folder for each run, table, figure and JSON")
 
 
 def networks(text: str) -> list[str]:
@@ -51,11 +50,11 @@ def run(options: argparse.Namespace) -> None:
 
 def trained(label: str, seed: int, options: argparse.Namespace, shared: list[str]) -> dict:
     """The summary of one run, of now or before."""
-    folder = options.out / f"{label.replace(':', '-')}-seed{seed}"
-    path = folder / SUMMARY
+    out = options.out / f"{label.replace(':', '-')}-seed{seed}"
+    path = out / SUMMARY
     print(": done before" if path.exists() else "", flush=True)
     if not path.exists():
-        given = ["--model", label, "--seed", str(seed), "--out", str(folder), "--resume", *shared]
+        given = ["--model", label, "--seed", str(seed), "--out", str(out), "--resume", *shared]
         command = [sys.executable, "-m", "evenconv_cuda", "train", *given]
         status = subprocess.run(command).returncode
         if status:

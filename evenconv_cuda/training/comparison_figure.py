@@ -62,14 +62,13 @@ def draw_final(axes: Axes, outcomes: Sequence[Outcome], colors: Sequence[str]) -
         axes.errorbar(
             outcome.accuracy, row, xerr=outcome.deviation, fmt="|", color=INK, markersize=16, capsize=4, linewidth=1.2
         )
-        shown = outcome.row()[1]
-        axes.annotate(shown, (outcome.accuracy, row), (0, 11), textcoords="offset points", ha="center", color=INK)
+        axes.text(1.02, row, outcome.row()[1], transform=axes.get_yaxis_transform(), va="center", color=INK)
     axes.set_yticks(range(len(outcomes)), [outcome.model for outcome in outcomes])
-    axes.set_ylim(len(outcomes) - 0.5, -0.7)
-    axes.margins(x=0.15)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_ylim(len(outcomes) - 0.5, -0.5)
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    style(axes, "Test accuracy after the last epoch, mean ± deviation", "", "", grid="x")
+    style(axes, "After the last epoch, mean ± deviation", "", "", grid="x")
 
 
 def draw_cost(

@@ -44,7 +44,8 @@ def fit(options: Namespace) -> None:
     history = History(options.batch_size)
     trainer = new_trainer(options, accelerator, history)
     share = share_of_batch(options, trainer.world_size)
-    costs = profiled(model, share, data, options)
+    with use_backend(options.backend):
+        costs = profiled(model, share, data, options)
     processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
     feed = partial(loader, batch_size=share, seed=options.seed, workers=options.workers, **processes)
     try:
@@ -69,7 +70,8 @@ def fit(options: Namespace) -> None:
 
 def quiet_lightning() -> None:
     """Leave the progress bar and what is wrong."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in ("Experiment logs dir", "Checkpoint dir", "The '.*' does not have many workers", ".*treespec"):
         warnings.filterwarnings("ignore", message)
 
@@ -81,7 +83,7 @@ def opened(options: Namespace, **choices) -> ImageData:
     except (ValueError, OSError) as error:
         sys.exit(f"--data is {options.data!r}: {error}")
     if data.left_out:
-        say(f"{len(data.left_out)} files left out:")
+        say(f"--skip-bad-images left out {len(data.left_out)}:")
         for file, reason in data.left_out:
             say(f"  {file}: {reason}")
     return data

@@ -15,12 +15,12 @@ WARM_UP = 10
 
 
 class History(pl.Callback):
-    """``rows``: losses, accuracies, learning rate at the start, training images per second, peak memory in bytes
-    and seconds of each epoch. Where there is no terminal for a progress bar,
-    each row's metrics are printed.
+    """``rows``: losses, accuracies, learning rate at the start, training images per second, peak memory in bytes and
+    seconds of each epoch.
 
     The rate is that of the epoch's steps, data included, evaluation not; the seconds are of all. The rows are part of
-    the checkpoint; a resumed training writes those it finds there to the CSV file, which Lightning begins anew.
+    the checkpoint; a resumed training writes those it finds there to the CSV file, which Lightning begins anew. Where
+    there is no terminal for a progress bar, a line is printed for each row.
 
     Args:
         batch_size: images in a step, over all processes.

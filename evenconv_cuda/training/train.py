@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ..options import folder
 from .options import add_recipe, network, require_train, seed
 
 
@@ -13,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--model", type=network, default="resnet20:c2sp", metavar="NAME[:CONV]", help="as evenconv_cuda.models names it"
     )
-    add("--out", type=Path, required=True, metavar="DIR", help="where everything that comes out goes")
+    add("--out", type=folder, required=True, metavar="DIR", help="where everything that comes out goes")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     add("--seed", type=seed, default=0, help="of weights, order, augmentation and subset")
     add_recipe(parser)
