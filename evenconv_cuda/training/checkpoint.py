@@ -43,8 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         try:
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"{path} is truncated or no checkpoint: {reason}") from error
+            raise ValueError(f"{path} is truncated or no checkpoint") from error
     missing = [part for part in PARTS if not isinstance(checkpoint, dict) or part not in checkpoint]
     if missing:
         raise ValueError(f"{path} is no checkpoint of the train command: it has no {', '.join(missing)}")
