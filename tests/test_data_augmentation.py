@@ -129,6 +129,18 @@ def test_a_generator_decides_everything():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("device", ["meta", "cuda"] if torch.cuda.is_available() else ["meta"])
+def test_everything_stays_on_the_images_device(device):
+    batch, labels = images(16), torch.arange(16)
+    augmentation = Augmentation(MEAN, STD, pad=2, cutout=2, mixup=0.5)
+    expected = augmentation(batch, labels, 16, seeded())
+    result = augmentation.to(device)(batch.to(device), labels.to(device), 16, seeded())
+    for there, here in zip(result, expected):
+        assert (there.device.type, there.shape, there.dtype) == (device, here.shape, here.dtype)
+        if device != "meta":
+            torch.testing.assert_close(there.cpu(), here)
+
+
 def test_torchs_own_generator_is_the_default():
     batch, labels = images(16), torch.arange(16)
     augmentation = Augmentation(MEAN, STD, pad=2, cutout=2, mixup=0.5)

@@ -149,6 +149,13 @@ def test_crops_depend_on_seed_epoch_and_image_alone(many):
         assert not torch.equal(first[n], other[n])
 
 
+def test_the_same_picture_twice_has_two_crops(ramp):
+    picture = ramp / "train" / "only" / "image.png"
+    picture.with_name("copy.png").write_bytes(picture.read_bytes())
+    first, second = open_data(f"imagefolder:{ramp}", image_size=72).train[[0, 1]][0]
+    assert not torch.equal(first, second)
+
+
 def test_processes_make_the_crops_of_one(many):
     [one] = epochs(many, 1, workers=0)
     ranks = [images for rank in range(2) for images in epochs(many, 1, workers=0, rank=rank, world_size=2)]
