@@ -18,7 +18,7 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd
 def description(device: str = "cpu") -> dict:
     """Machine, versions, commit and date, for the head of a result file; ``slug`` names the machine's folder."""
     import evenconv_cuda
-    from evenconv_cuda.demo.report import cpu_name
+    from evenconv_cuda.machine import cpu_name
 
     found = {
         "device": torch.device(device).type,

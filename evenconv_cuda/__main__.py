@@ -1,18 +1,28 @@
 """``python -m evenconv_cuda <command>``.
 
-A command is a module with a one-line docstring first, ``add_options(parser)`` and ``run(options)``; to add one, name it
-in ``COMMANDS``.
+A command is a module with a one-line docstring first, ``add_options(parser)`` and ``run(options)``, where
+``options.arguments`` is the command line; to add one, name it in ``COMMANDS``.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from . import demo
 from .analysis import command as erosion
+from .training import compare, evaluate, export, fold, train
 
-COMMANDS = {"demo": demo, "erosion": erosion}
+COMMANDS = {
+    "demo": demo,
+    "erosion": erosion,
+    "train": train,
+    "evaluate": evaluate,
+    "fold": fold,
+    "export": export,
+    "compare": compare,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(arguments, argparse.Namespace(arguments=arguments))
     options.run(options)
 
 

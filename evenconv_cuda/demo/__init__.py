@@ -19,7 +19,7 @@ __all__ = ["add_options", "run"]
 
 def run(options: argparse.Namespace) -> None:
     """Train both, print the table and draw the figure."""
-    require_extra("demo")
+    require_extra("demo", ("matplotlib", "sklearn", "tqdm"))
     from .data import load_digits
     from .figure import draw
     from .report import report

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .report import FIRST_STEPS, describe, loss_difference
+from ..drawing import GREY, INK, style
+from ..machine import describe
+from .report import FIRST_STEPS, loss_difference
 from .training import Run
 
 COLORS = {"fused": "#0072B2", "reference": "#E69F00"}
 """Blue and orange of Okabe and Ito's palette, told apart with any colour vision."""
-
-INK, GREY = "#222222", "#6b6b6b"
 
 
 def draw(runs: list[Run], device: torch.device, path: Path) -> None:
@@ -80,12 +80,3 @@ def draw_saved(axes: Axes, runs: list[Run]) -> None:
     axes.margins(x=0.25)
     ratio = mebibytes[1] / mebibytes[0]
     style(axes, f"Saved for backward: the reference keeps {ratio:.2f} × as much", "MiB", "", grid="x")
-
-
-def style(axes: Axes, title: str, x_label: str, y_label: str, grid: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
-    axes.set_xlabel(x_label, color=GREY)
-    axes.set_ylabel(y_label, color=GREY)
-    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from argparse import Namespace
 from datetime import date
-from pathlib import Path
 
 import torch
 
+from ..machine import describe
 from ..ops import KERNEL_DEVICES
-from ..text import table
+from ..text import mebibytes, table
 from .data import Digits
 from .training import Run
 
@@ -58,23 +57,3 @@ def report(runs: list[Run], digits: Digits, device: torch.device, options: Names
 def loss_difference(runs: list[Run]) -> float:
     fused, reference = (run.losses[:FIRST_STEPS] for run in runs)
     return max(abs(a - b) for a, b in zip(fused, reference))
-
-
-def mebibytes(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"
-
-
-def describe(device: torch.device) -> str:
-    """The GPU's name, or the CPU's and its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{cpu_name()}, {torch.get_num_threads()} threads"
-
-
-def cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

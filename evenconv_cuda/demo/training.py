@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 from ..backend import use_backend
+from ..machine import synchronize
 from .data import Digits
 from .network import digit_network
 
@@ -108,8 +109,3 @@ def accuracy(backend: str, model: nn.Module, images: Tensor, labels: Tensor) -> 
     with use_backend(backend):
         predicted = model(images).argmax(1)
     return (predicted == labels).float().mean().item()
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,0 +1,107 @@
+"""Folders of image files: which file has which label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .image_files import LabelledFiles
+
+IMAGE_FOLDER = "DIR/train/CLASS/* and DIR/val/CLASS/* or DIR/test/CLASS/*"
+TINY_FOLDER = "tiny-imagenet-200"
+
+
+def read_image_folder(root: Path) -> tuple[list[str], LabelledFiles, LabelledFiles]:
+    """Class names, training and test files; the names of the folders in ``train``, sorted, are the classes.
+
+    Every entry of a class folder is taken for an image, those with a leading dot aside.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+        ValueError: a class folder is empty, or ``train`` does not have a class of the test images.
+    """
+    train = root / "train"
+    test = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
+    if not train.is_dir() or test is None:
+        missing = "folder train" if not train.is_dir() else "folder val or test"
+        raise FileNotFoundError(f"{root} has no {missing}; accepted is {IMAGE_FOLDER}")
+    classes = class_folders(train)
+    label = {name: n for n, name in enumerate(classes)}
+    tested = class_folders(test)
+    for name in tested:
+        if name not in label:
+            raise ValueError(f"{test / name} is a class that {train} does not have")
+    return classes, labelled(train, classes, label), labelled(test, tested, label)
+
+
+def class_folders(split: Path) -> list[str]:
+    names = [name for name in listing(split) if (split / name).is_dir()]
+    if not names:
+        raise ValueError(f"{split} has no class folders; accepted is {IMAGE_FOLDER}")
+    return names
+
+
+def labelled(split: Path, names: list[str], label: dict[str, int], within: str = "") -> LabelledFiles:
+    folders = {name: split / name / within for name in names}
+    return [(str(folders[name] / file), label[name]) for name in names for file in images_in(folders[name])]
+
+
+def read_tiny_imagenet(root: Path) -> tuple[list[str], LabelledFiles, LabelledFiles]:
+    """Class names (of words.txt), training and validation files; labels are the lines of wnids.txt.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing, or an image that is annotated.
+        ValueError: a class folder is empty; a class or image is unknown or named twice.
+    """
+    if (root / TINY_FOLDER).is_dir():
+        root = root / TINY_FOLDER
+    wnids = [line.strip() for line in lines(root / "wnids.txt") if line.strip()]
+    if not wnids or len(set(wnids)) < len(wnids):
+        raise ValueError(f"{root / 'wnids.txt'} names no class or one twice; accepted is one class in a line")
+    label = {wnid: n for n, wnid in enumerate(wnids)}
+    for folder in listing(root / "train"):
+        if folder not in label:
+            raise ValueError(f"{root / 'train' / folder} is no class of wnids.txt")
+    words = dict(line.split("\t", 1) for line in lines(root / "words.txt") if "\t" in line)
+    for wnid in wnids:
+        if wnid not in words:
+            raise ValueError(f"{root / 'words.txt'} does not have the class {wnid} of wnids.txt")
+    train = labelled(root / "train", wnids, label, within="images")
+    return [words[wnid] for wnid in wnids], train, annotated(root / "val", label)
+
+
+def annotated(split: Path, label: dict[str, int]) -> LabelledFiles:
+    """The images of ``images/`` with the classes that val_annotations.txt gives them, in its order."""
+    annotations = split / "val_annotations.txt"
+    found = set(images_in(split / "images"))
+    files = []
+    for number, line in enumerate(lines(annotations), 1):
+        name, wnid, *_ = [*line.split("\t"), ""]
+        if wnid not in label:
+            raise ValueError(f"{annotations}, line {number}: {wnid!r} is no class of wnids.txt")
+        if name not in found:
+            raise FileNotFoundError(f"{annotations}, line {number}: images/{name} is missing or named twice")
+        found.remove(name)
+        files.append((str(split / "images" / name), label[wnid]))
+    if found:
+        raise ValueError(f"{annotations} does not have {len(found)} files of {split / 'images'}, such as {min(found)}")
+    return files
+
+
+def lines(file: Path) -> list[str]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; tinyimagenet takes the folder {TINY_FOLDER} of its archive")
+    return file.read_text("utf-8", errors="replace").splitlines()
+
+
+def images_in(folder: Path) -> list[str]:
+    names = listing(folder)
+    if not names:
+        raise ValueError(f"{folder} is empty; accepted is a folder with images")
+    return names
+
+
+def listing(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the folder {folder} is missing")
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))

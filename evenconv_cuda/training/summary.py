@@ -1,0 +1,77 @@
+"""What a training leaves behind beside its checkpoint: ``summary.json``, ``curves.png`` and some lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from argparse import Namespace
+from statistics import median
+
+import lightning
+import torch
+
+from .. import __version__
+from ..data import ImageData
+from ..machine import describe
+from ..profile import profile
+from ..text import mebibytes, table
+from .figure import draw
+from .options import SUMMARY, recipe
+
+CURVES = "curves.png"
+
+
+def profiled(model: torch.nn.Module, share: int, data: ImageData, options: Namespace) -> dict[str, int]:
+    """Parameters, multiply-accumulates of an image, bytes kept for backward of a process's batch (in float32)."""
+    if options.batch_size > len(data.train):
+        sys.exit(f"--batch-size is {options.batch_size}; accepted is at most {len(data.train)}, the training images")
+    try:
+        costs = profile(model, (share, data.in_channels, data.image_size, data.image_size))
+    except ValueError as error:
+        sys.exit(f"--image-size is {data.image_size}: {options.model} does not take it: {error}")
+    return {"params": costs.params, "macs": costs.macs // share, "saved_bytes": costs.saved_bytes}
+
+
+def leave_summary(options: Namespace, data: ImageData, rows: list[dict], costs: dict[str, int], trainer) -> None:
+    device, rate = trainer.strategy.root_device, median(row["images_per_second"] for row in rows)
+    last = rows[-1]
+    summary = {
+        "command": shlex.join(["python", "-m", "evenconv_cuda", *options.arguments]),
+        "versions": {"evenconv_cuda": __version__, "torch": torch.__version__, "lightning": lightning.__version__},
+        "device": describe(device),
+        "processes": trainer.world_size,
+        "recipe": recipe(options),
+        "images": {"train": len(data.train), "test": len(data.test), "left_out": len(data.left_out)},
+        **costs,
+        "accuracy": last["test_accuracy"],
+        "best_accuracy": max(row["test_accuracy"] for row in rows),
+        "loss": last["test_loss"],
+        "images_per_second": rate,
+        "step_seconds": options.batch_size / rate,
+        "peak_memory": max(row["peak_memory"] for row in rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "epochs": rows,
+    }
+    part = options.out / f"{SUMMARY}.part"
+    part.write_text(json.dumps(summary, indent=2) + "\n")
+    draw(rows, f"{options.model} on {data.name}", options.out / CURVES)
+    os.replace(part, options.out / SUMMARY)
+    print(report(summary, device))
+    print(f"\nCheckpoint, metrics, curves and summary: {options.out}")
+
+
+def report(summary: dict, device: torch.device) -> str:
+    memory = "allocated on the GPU" if device.type == "cuda" else "resident set"
+    rows = [
+        ("test accuracy", f"{summary['accuracy']:.2%} (best epoch {summary['best_accuracy']:.2%})"),
+        ("test loss", f"{summary['loss']:.4f}"),
+        ("parameters", f"{summary['params']:,}"),
+        ("multiply-accumulates", f"{summary['macs']:,} an image"),
+        ("saved for backward", f"{mebibytes(summary['saved_bytes'])} a batch, counted"),
+        ("images per second", f"{summary['images_per_second']:,.0f} (median epoch)"),
+        ("peak memory", f"{mebibytes(summary['peak_memory'])}, {memory}"),
+        ("time", f"{summary['seconds']:.0f} s"),
+    ]
+    return f"\n{summary['device']}, {summary['processes']} processes\n\n" + table(rows, text=2)
