@@ -53,7 +53,9 @@ def models(result: Results) -> Figure:
         )
     style(speed, "Images a second, in the original's: more is better", "", "", "x")
     style(saved, "Bytes saved for backward, in the original's: less is better", "", "", "x")
-    return titled(figure, "Training steps of the papers' networks: float32, and paler bfloat16 autocast", result)
+    return titled(
+        figure, "Training steps of the papers' networks: float32, and paler bfloat16 autocast", result.machine_of_models
+    )
 
 
 def _draw(axes: Axes, rows: list[dict], places: dict[Network, float], field: str, shown: str, unit: float = 1) -> None:

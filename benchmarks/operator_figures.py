@@ -32,7 +32,9 @@ def bars(result: Results) -> Figure:
     panels[0].set_yticks(range(len(cases)), [f"{case.group}   {sizes(case)}" for case in cases], color=INK)
     legend(figure, panels)
     return titled(
-        figure, "XSepConv, float32: time in copies of x (N, C, H=W, K), each in its fastest layout and mode", result
+        figure,
+        "XSepConv, float32: time in copies of x (N, C, H=W, K), each in its fastest layout and mode",
+        result.machine,
     )
 
 
@@ -76,7 +78,9 @@ def sweeps(result: Results) -> Figure:
             below = {"N": "N, images", "H": "H = W, pixels", "K": "K"}[letter] if what == "step" else ""
             style(axes, PASSES[what] + kept, below, "milliseconds" if letter == "N" else "", "both")
     legend(figure, grid.flat)
-    return titled(figure, "XSepConv, float32: how time grows with N, H and K, each in its fastest layout", result)
+    return titled(
+        figure, "XSepConv, float32: how time grows with N, H and K, each in its fastest layout", result.machine
+    )
 
 
 def _draw_sweep(axes: Axes, cases: dict[Case, list[dict]], what: str, letter: str) -> None:
@@ -108,7 +112,7 @@ def roofline(result: Results) -> Figure:
         _draw_roofline(axes, result, dtype)
         style(axes, dtype, "needed operations / needed byte", "needed GFLOP/s" if axes is panels[0] else "", "both")
     legend(figure, panels)
-    return titled(figure, "XSepConv under the roof of this machine: each shape's training step", result)
+    return titled(figure, "XSepConv under the roof of this machine: each shape's training step", result.machine)
 
 
 def _draw_roofline(axes: Axes, result: Results, dtype: str) -> None:

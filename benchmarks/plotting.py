@@ -11,7 +11,6 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from evenconv_cuda.demo.figure import COLORS, INK
 
-from .results import Results
 from .tables import provenance
 
 PALETTE = {
@@ -28,8 +27,8 @@ LOSS = "#c1272d"
 LIMIT = "limit of copying"
 
 
-def titled(figure: Figure, title: str, result: Results) -> Figure:
-    figure.suptitle(f"{title}\n{provenance(result.machine)}", fontsize=12, color=INK)
+def titled(figure: Figure, title: str, machine: dict) -> Figure:
+    figure.suptitle(f"{title}\n{provenance(machine)}", fontsize=12, color=INK)
     return figure
 
 

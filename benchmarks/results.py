@@ -17,6 +17,12 @@ class Results:
     limits: dict = field(default_factory=dict)
     ops: list[dict] = field(default_factory=list)
     models: list[dict] = field(default_factory=list)
+    models_machine: dict | None = None
+    """The machine as it was when the models were measured, if not with the operators."""
+
+    @property
+    def machine_of_models(self) -> dict:
+        return self.models_machine or self.machine
 
 
 def load(folder: Path) -> Results:
@@ -25,7 +31,7 @@ def load(folder: Path) -> Results:
     machine = ops.get("machine") or models.get("machine")
     if machine is None:
         raise FileNotFoundError(f"{folder} holds neither ops.json nor models.json")
-    return Results(machine, ops.get("limits", {}), ops.get("rows", []), models.get("rows", []))
+    return Results(machine, ops.get("limits", {}), ops.get("rows", []), models.get("rows", []), models.get("machine"))
 
 
 def machines() -> list[Path]:

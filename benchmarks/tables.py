@@ -128,8 +128,9 @@ def xsepconv(result: Results) -> str:
     body += [["geometric mean", "", *means], ["worst", "", *worst]]
     slug = result.machine["slug"]
     more = [f"[{text}]({figure_path(slug, name)})" for name, text in MORE.items() if DRAWN[name](result)]
+    source = _source(result.machine, result.ops)
     return _part(
-        f"A training step of XSepConv, float32: how many times as fast as others ({_source(result, result.ops)}).",
+        f"A training step of XSepConv, float32: how many times as fast as others ({source}).",
         markdown(["maps of", "N, C, H=W, K", *(column.title for column in columns)], body, text=2),
         "Of the step, *vs fastest*: the fastest of pad + concat + 3 convolutions and 2×2-in-a-3×3 + 2 convolutions, in "
         "any layout and mode; *NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them "
@@ -158,7 +159,7 @@ def operators(result: Results) -> str:
     titles = [column.title for column in columns]
     every = ["operator", "maps of", "N, C, H=W, K", *titles, *(column.title for column in LIMITS)]
     return _part(
-        f"The other operators: geometric mean / worst over shapes ({_source(result, result.ops)}).",
+        f"The other operators: geometric mean / worst over shapes ({_source(result.machine, result.ops)}).",
         markdown(["operator", "shapes", *titles], summaries),
         "How many times as fast as the fastest other way to do it, in any layout and mode: *forward* and *step* in "
         "float32, *bf16 step* all in bfloat16; below 1, **bold**, the fused operator loses.",
@@ -206,7 +207,7 @@ def models(result: Results) -> str:
         body.append([f"`{model}`", replaced, settings, sizes, _throughput(fused), *times, *mebibytes])
     titles = ["network", "replaces", "precision", "batch, size", "images/s", "vs reference", "vs original"]
     return _part(
-        f"Training steps of the papers' networks ({_source(result, result.models)}).",
+        f"Training steps of the papers' networks ({_source(result.machine_of_models, result.models)}).",
         markdown([*titles, "saved MiB", "peak MiB"], body, text=3),
         "*images/s* with the fused operators; *vs reference*: how many times as fast as the same network in plain "
         "PyTorch; *vs original*: as the network with the convolution that was replaced; below 1, **bold**, it is "
@@ -261,10 +262,10 @@ def provenance(machine: dict) -> str:
     return ", ".join([machine["name"], f"torch {machine['torch']}", machine["date"], *commit])
 
 
-def _source(result: Results, rows: Sequence[dict]) -> str:
+def _source(machine: dict, rows: Sequence[dict]) -> str:
     rounds = sorted({row["ms"]["rounds"] for row in rows})
     counted = f"medians of {rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
-    return f"{provenance(result.machine)}; one process, interleaved, {counted}"
+    return f"{provenance(machine)}; one process, interleaved, {counted}"
 
 
 def _part(*paragraphs: str) -> str:

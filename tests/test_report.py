@@ -212,6 +212,15 @@ def test_memory_is_in_bytes_of_x():
     assert found == [["`xsep_conv2d`", "1.0–1.5", "3.0", "–", "–", "3.0", "7.0", "–", "–"]]
 
 
+def test_models_have_the_head_of_their_own_file(tmp_path):
+    later = CPU | {"commit": "1234567"}
+    save({"machine": CPU, "limits": LIMITS, "rows": OPS}, tmp_path / "ops.json")
+    save({"machine": later, "rows": MODELS}, tmp_path / "models.json")
+    read = load(tmp_path)
+    assert "commit abcdef0" in tables.xsepconv(read)
+    assert "commit 1234567" in tables.models(read)
+
+
 def test_networks():
     assert lines(tables.models(Results(CPU, {}, [], MODELS)), 9)[2:] == [
         ["`net`", "c3 → c2sp", "float32", "10, 32", "100", "2.50", "**0.83**", "90 / 300 / 100", "150 / – / 200"],
