@@ -1,73 +1,16 @@
-"""Tables, figures, comparison and guard against rows whose numbers are worked out by hand."""
+"""README's tables and figures, against rows whose numbers are worked out by hand."""
 
 import pytest
 import torch
 from PIL import Image
+from result_rows import CPU, FIRST, GPU, LIMITS, MODELS, OPS, PAD, row
 
-from benchmarks import compare, figures, guard, report, tables
+from benchmarks import figures, report, tables
 from benchmarks.candidates import candidates
 from benchmarks.cases import Case
 from benchmarks.limits import needs
-from benchmarks.ratios import fastest, is_fused, needed
+from benchmarks.ratios import fastest, needed
 from benchmarks.results import Results, load, save
-
-CPU = {
-    "name": "Some CPU, 2 threads",
-    "slug": "some-cpu",
-    "device": "cpu",
-    "date": "2026-01-02",
-    "torch": "9.9",
-    "commit": "abcdef0",
-}
-GPU = CPU | {"name": "Some GPU", "slug": "some-gpu", "device": "cuda"}
-LIMITS = {"copy_bytes_per_s": 2e10, "flops_per_s": {"float32": 1e11, "bfloat16": 2e11}}
-FIRST = {"N": 2, "C": 8, "H": 16, "K": 7, "stride": 1, "operator": "xsep_conv2d", "group": "ConvNeXt"}
-SECOND = FIRST | {"K": 3, "stride": 2, "group": "EfficientNet"}
-T = 2 * 8 * 16 * 16 * 4
-
-
-def spread(median, width=0.02):
-    quartiles = {"p25": median * (1 - width / 2), "p75": median * (1 + width / 2)}
-    return quartiles | {"median": median, "p10": median * (1 - width), "p90": median * (1 + width), "rounds": 25}
-
-
-def row(candidate, median, layout="NCHW", mode="eager", what="step", dtype="float32", case=FIRST, width=0.02, **more):
-    named = {"candidate": candidate, "layout": layout, "mode": mode, "pass": what, "dtype": dtype}
-    return case | named | {"ms": spread(median, width)} | more
-
-
-def trained(conv, backend, rate, layout="NCHW", precision="float32", mode="eager", **more):
-    named = {"model": "net", "conv": conv, "backend": backend, "layout": layout, "precision": precision, "mode": mode}
-    return named | {"batch": 10, "size": 32, "ms": spread(1e4 / rate), "images_per_s": rate} | more
-
-
-OPS = [
-    row("copy", 0.5, what="forward"),
-    row("fused", 4, times_copy=8.0, roofline=0.25),
-    row("fused", 2, "channels_last", times_copy=4.0, roofline=0.5, saved_bytes=T, peak_bytes=3 * T),
-    row("pad+concat", 20, saved_bytes=3 * T, peak_bytes=7 * T),
-    row("pad+concat", 9, "channels_last", saved_bytes=3 * T, peak_bytes=8 * T),
-    row("in 3×3", 12),
-    row("in 3×3", 7, "channels_last"),
-    row("in 3×3", 6, "channels_last", "compiled"),
-    row("K×K", 5),
-    row("3×3", 1.5, "channels_last"),
-    row("fused", 1, dtype="bfloat16"),
-    row("pad+concat", 3.5, dtype="bfloat16"),
-    row("fused", 1, what="forward"),
-    row("pad+concat", 2.5, what="forward"),
-    row("onnxruntime", 2.25, what="forward"),
-    row("fused", 4, case=SECOND, times_copy=16.0, saved_bytes=1.5 * T),
-    row("in 3×3", 3, case=SECOND),
-]
-PAD = FIRST | {"operator": "symmetric_pad2d", "K": 2}
-MODELS = [
-    trained("c3", "fused", 120, saved_bytes=100 << 20, peak_bytes=200 << 20),
-    trained("c2sp", "fused", 60),
-    trained("c2sp", "fused", 100, "channels_last", saved_bytes=90 << 20, peak_bytes=150 << 20),
-    trained("c2sp", "reference", 40, saved_bytes=300 << 20),
-    trained("c2sp", "fused", 50, mode="compiled"),
-]
 
 
 def lines(text, width):
@@ -249,107 +192,6 @@ def test_what_xsepconv_needs(what, stride):
     case = Case(2, 4, 9, 5, stride=stride)
     fused = candidates(case, torch.float32, forms=("fused",))["fused, NCHW"]
     assert needed(vars(case) | {"pass": what, "dtype": "float32"}) == needs(fused, what)
-
-
-def planted(scale=1.0, width=0.02, **slower):
-    """Rows of many shapes; those of the candidates that ``slower`` names by that much."""
-    cases = [FIRST | {"N": N} for N in range(1, 10)]
-    return [
-        row(form, N * scale * slower.get(form, 1), case=case, width=width)
-        for N, case in enumerate(cases, 1)
-        for form in ("fused", "K×K")
-    ]
-
-
-def test_compare_finds_what_became_slower_behind_the_drift():
-    found = compare.compare(planted(), planted(scale=1.5, fused=1.2))
-    assert found.drift == pytest.approx(1.5)
-    assert len(found.slower) == len(found.changed) == 9
-    assert found.changed[0].ratio == pytest.approx(1.2)
-    faster = compare.compare(planted(), planted(fused=0.8))
-    assert len(faster.changed) == 9
-    assert not faster.slower
-
-
-@pytest.mark.parametrize(("width", "slower"), [(0.02, 1), (0.5, 1.3), (0.001, 1.04)])
-def test_compare_is_silent_on_drift_noise_and_trifles(width, slower):
-    found = compare.compare(planted(width=width), planted(scale=0.7, width=width, fused=slower))
-    assert not found.changed
-    assert "Nothing changed" in compare.described(found)
-
-
-def test_compare_lists_what_is_in_one_only():
-    rows = planted()
-    found = compare.compare(rows[1:], rows[:-1])
-    assert (found.missing, found.new) == (rows[-1:], rows[:1])
-    assert "missing: xsep_conv2d 9×8×16² K=7 float32 step K×K NCHW eager" in compare.described(found)
-
-
-def test_the_original_network_is_not_fused():
-    assert [is_fused(one) for one in MODELS] == [False, True, True, False, True]
-
-
-def test_compare_as_a_command(tmp_path, capsys):
-    slow = [trained("c2sp", "fused", 80) if is_fused(one) else one for one in MODELS[:2]]
-    for name, ops, networks in (
-        ("old", planted(), MODELS[:2]),
-        ("new", planted(), slow),
-        ("worse", planted(fused=2), MODELS),
-    ):
-        save({"machine": CPU, "rows": ops}, tmp_path / name / "ops.json")
-        save({"machine": CPU, "rows": networks}, tmp_path / name / "models.json")
-    compare.main([str(tmp_path / "old"), str(tmp_path / "new")])
-    assert "faster, fused" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="9 fused rows became slower"):
-        compare.main([str(tmp_path / "old/ops.json"), str(tmp_path / "worse/ops.json")])
-    with pytest.raises(SystemExit):
-        compare.main([str(tmp_path / "old/ops.json"), str(tmp_path / "new/models.json")])
-    assert "accepted are two of a kind" in capsys.readouterr().err
-
-
-def guarded(ratio, cases=guard.GUARDED):
-    return [row(form, ms, case=vars(case)) for case in cases for form, ms in (("fused", 1), ("pad+concat", ratio))]
-
-
-def test_guard_passes_what_kept_its_ratio():
-    assert all(one.passed for one in guard.guard(lambda cases: guarded(2.2, cases), guarded(3), "cpu"))
-
-
-def test_guard_fails_what_lost_its_ratio_or_is_missing():
-    checks = guard.check(guarded(2), guarded(3), guard.GUARDED, "cpu")
-    assert not any(one.passed for one in checks)
-    assert [one.least for one in checks] == pytest.approx([0.7 * 3] * len(checks))
-    wrong = [one for one in guarded(9) if one["candidate"] != "fused"]
-    assert not any(one.passed for one in guard.check(wrong, [], guard.GUARDED, "cpu"))
-
-
-def test_guard_without_results_has_xsepconvs_least_factor():
-    checks = guard.check(guarded(1.1), [], guard.GUARDED, "cpu")
-    assert {one.case.operator for one in checks if not one.passed} == {"xsep_conv2d"}
-
-
-def test_guard_measures_again_what_failed():
-    asked = []
-
-    def measured(cases):
-        asked.append(list(cases))
-        rows = guarded(2, cases)
-        return [{**rows[0], "ms": spread(5)}, *rows[1:]] if len(asked) == 1 else rows
-
-    assert all(one.passed for one in guard.guard(measured, [], "cpu"))
-    assert asked == [list(guard.GUARDED), [guard.GUARDED[0]]]
-
-
-def test_guard_as_a_command(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(guard, "machines", lambda: [tmp_path / "mine"])
-    monkeypatch.setattr(guard, "description", lambda device: CPU | {"slug": "mine"})
-    save({"machine": CPU, "rows": guarded(4)}, tmp_path / "mine/ops.json")
-    monkeypatch.setattr(guard, "measure", lambda cases, **_: guarded(3, cases))
-    guard.main([])
-    assert "2.80" in capsys.readouterr().out
-    monkeypatch.setattr(guard, "measure", lambda cases, **_: guarded(2, cases))
-    with pytest.raises(SystemExit, match=f"{len(guard.GUARDED)} of {len(guard.GUARDED)} failed"):
-        guard.main([])
 
 
 def test_committed_results_lie_in_their_machines_folder():
