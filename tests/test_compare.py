@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 from argparse import Namespace
 
@@ -93,10 +94,12 @@ def test_finished_run_of_another_recipe_is_named(in_process, tmp_path):
 
 
 def test_a_run_in_a_process_of_its_own_that_fails_is_named(tmp_path, capfd):
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as refused:
         main(arguments(tmp_path, "--data", "cifar10:/no/such/folder"))
     assert re.search(r"train --model resnet20:c3 .* ended with status 1", refused.value.code)
     assert "/no/such/folder" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def run_of(model, seed, accuracies, step_seconds, peak_memory):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from evenconv_cuda.data import loader, open_data
+from evenconv_cuda.data.image_files import rgb as converted
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
@@ -31,6 +32,15 @@ def test_grey_is_three_times_itself(tmp_path):
 
 def test_sixteen_bits_of_grey_keep_their_upper_eight(tmp_path):
     assert (rgb(Image.fromarray(GREY.astype(np.uint16) * 256 + 99), tmp_path) == GREY[..., None]).all()
+
+
+def test_eight_bits_of_grey_in_wide_numbers_stay():
+    assert (np.asarray(converted(Image.fromarray(GREY.astype(np.int32)))) == GREY[..., None]).all()
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(ValueError, match=r"its pixels are floating-point numbers; accepted are whole ones"):
+        converted(Image.fromarray(GREY.astype(np.float32)))
 
 
 def test_black_and_white(tmp_path):

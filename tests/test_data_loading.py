@@ -43,6 +43,14 @@ def test_every_image_is_seen_once(world_size, count):
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize(("count", "world_size"), [(5, 2), (7, 3), (8, 3), (3, 3)])
+def test_no_process_is_left_without_images(count, world_size):
+    ranks = [batches(count=count, batch_size=1, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sorted(flat(flat(ranks))) == list(range(count))
+    assert len({len(rank) for rank in ranks}) == 1
+    assert all(flat(ranks))
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_full_batches_have_no_image_twice(world_size):
     ranks = [batches(rank=rank, world_size=world_size, drop_last=True) for rank in range(world_size)]

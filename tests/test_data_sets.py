@@ -253,6 +253,22 @@ def test_other_class_names_are_refused(tmp_path):
         open_data(f"cifar10:{tmp_path}")
 
 
+@pytest.mark.parametrize("names", [10, ["text"] * 10])
+def test_class_names_of_another_type_are_refused(names, tmp_path):
+    cifar10(tmp_path)
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}))
+    with pytest.raises(ValueError, match=r"batches\.meta has no list of class names in 'label_names'"):
+        open_data(f"cifar10:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["V8", "O8", [("a", "O")]])
+def test_arrays_of_made_up_types_are_refused(name, tmp_path):
+    cifar10(tmp_path)
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": np.dtype(name), b"labels": [0] * ROWS}))
+    with pytest.raises(ValueError, match=r"test_batch cannot be read as a pickle of arrays: it asks for an array of"):
+        open_data(f"cifar10:{tmp_path}")
+
+
 PIXELS, LABELS = np.zeros((32, 32, 3, 4), np.uint8), np.ones((4, 1), np.uint8)
 
 

@@ -250,7 +250,9 @@ def test_truncated_checkpoint_is_named(command, kept, whole, tmp_path):
     assert f"{path} is truncated or no checkpoint" in refusal(*COMMANDS[command](path))
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2]])
+@pytest.mark.parametrize(
+    "content", [{"state_dict": {}}, [1, 2], {"state_dict": {}, "hyper_parameters": {}, "epoch": 0}]
+)
 def test_other_file_is_named(content, tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save(content, path)

@@ -1,5 +1,6 @@
 """What is done with a checkpoint: evaluated, folded, exported."""
 
+import dataclasses
 import re
 
 import pytest
@@ -64,6 +65,17 @@ def test_evaluate_on_other_data_is_refused(trained, tmp_path):
         main(["evaluate", str(trained), "--data", f"imagefolder:{tmp_path}", "--device", "cpu"])
     assert "2 classes and 3 channels; accepted for" in refused.value.code
     assert refused.value.code.endswith("is 10 classes and 1 channels")
+
+
+def test_evaluate_on_other_classes_is_refused(trained, monkeypatch):
+    def renamed(*arguments, **options):
+        data = open_data(*arguments, **options)
+        return dataclasses.replace(data, classes=["zero", *data.classes[1:]])
+
+    monkeypatch.setattr("evenconv_cuda.training.fitting.open_data", renamed)
+    with pytest.raises(SystemExit) as refused:
+        main(["evaluate", str(trained), "--data", "digits", "--device", "cpu"])
+    assert refused.value.code == f"--data is 'digits', with a class 'zero'; accepted for {trained} is '0'"
 
 
 @torch.no_grad()

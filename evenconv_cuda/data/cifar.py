@@ -40,6 +40,8 @@ ARRAY_PARTS = {
 }
 """What a pickled array refers to; ``encode`` stands for bytes in what Python 3 writes for Python 2."""
 
+PLAIN_DTYPES = ("b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
+
 
 class ArrayUnpickler(pickle.Unpickler):
     """Reads lists, dictionaries, bytes and arrays; a pickle that asks for anything else, it could run code, fails."""
@@ -48,7 +50,14 @@ class ArrayUnpickler(pickle.Unpickler):
         module = module.replace("numpy.core.", "numpy._core.")
         if (module, name) not in ARRAY_PARTS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}; accepted are arrays")
-        return super().find_class(module, name)
+        return plain_dtype if name == "dtype" else super().find_class(module, name)
+
+
+def plain_dtype(name: str, *_) -> np.dtype:
+    """Built-in ones alone: a pickle can give others fields that point anywhere."""
+    if name not in PLAIN_DTYPES:
+        raise pickle.UnpicklingError(f"it asks for an array of {name!r}; accepted are {', '.join(PLAIN_DTYPES)}")
+    return np.dtype(name)
 
 
 def read(name: str, root: Path) -> tuple[list[str], MemoryImages, MemoryImages]:
@@ -69,6 +78,8 @@ def read(name: str, root: Path) -> tuple[list[str], MemoryImages, MemoryImages]:
 
     meta = unpickle(root / layout["meta"])
     names = meta.get(layout["names"], [])
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        raise ValueError(f"{files[0]} has no list of class names in {layout['names'].decode()!r}")
     if len(names) != layout["classes"]:
         raise ValueError(f"{files[0]} names {len(names)} classes; accepted is {layout['classes']}")
 

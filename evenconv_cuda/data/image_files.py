@@ -77,7 +77,10 @@ def decoded(file: str) -> Image.Image:
 
 def rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion would clip them to 8.
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        levels = np.asarray(image)
+        image = Image.fromarray((levels >> 8 if levels.max() > 255 else levels).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; accepted are whole ones")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -27,7 +27,8 @@ class Batches(Sampler[Batch]):
     Process r takes images r, r + world_size, ... of an order that all share, so batch k of all processes together is
     batch k of one process with ``world_size`` times the batch. With ``drop_last`` every batch is full; without, every
     image is seen once by one process, and all processes have equally many batches, of nearly equal sizes up to
-    ``batch_size``: collectives within an evaluation step meet their partners.
+    ``batch_size`` (one more where a process would be left without): collectives within an evaluation step meet their
+    partners.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Batches(Sampler[Batch]):
         if self.drop_last:
             return self.images // self.world_size // self.batch_size
         largest_share = -(-self.images // self.world_size)
-        return -(-largest_share // self.batch_size)
+        return max(1, min(-(-largest_share // self.batch_size), self.images // self.world_size))
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order()[self.rank :: self.world_size]

@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 NAME = "last"
 PARTS = ("state_dict", "hyper_parameters", "epoch")
+HYPER_PARAMETERS = ("recipe", "data")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -45,6 +46,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         except Exception as error:
             raise ValueError(f"{path} is truncated or no checkpoint") from error
     missing = [part for part in PARTS if not isinstance(checkpoint, dict) or part not in checkpoint]
+    given = {} if missing else checkpoint["hyper_parameters"]
+    missing += [part for part in HYPER_PARAMETERS if not missing and part not in given]
     if missing:
         raise ValueError(f"{path} is no checkpoint of the train command: it has no {', '.join(missing)}")
     return checkpoint

@@ -35,16 +35,19 @@ def run(options: argparse.Namespace) -> None:
     require_train("compare")
     from .comparison import leave_comparison
 
-    # A child that is interrupted with its parent goes on from its checkpoint.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     own = argparse.ArgumentParser()
     add_own(own)
     _, shared = own.parse_known_args(options.arguments[1:])
     jobs = [(label, seed) for seed in range(options.seeds) for label in options.models]
     summaries = []
-    for number, (label, seed) in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {label}, seed {seed}", end="", flush=True)
-        summaries.append(trained(label, seed, options, shared))
+    # A child that is interrupted with its parent goes on from its checkpoint.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        for number, (label, seed) in enumerate(jobs, start=1):
+            print(f"[{number}/{len(jobs)}] {label}, seed {seed}", end="", flush=True)
+            summaries.append(trained(label, seed, options, shared))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(f"\n{leave_comparison(summaries, options)}")
 
 

@@ -38,6 +38,9 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     module, described = restored(options.checkpoint)
     data = opened(options, image_size=described["image_size"], seed=module.recipe["seed"])
+    if data.classes != described["classes"] and data.num_classes == described["num_classes"]:
+        other, own = next(pair for pair in zip(data.classes, described["classes"]) if pair[0] != pair[1])
+        sys.exit(f"--data is {options.data!r}, with a class {other!r}; accepted for {options.checkpoint} is {own!r}")
     if data.num_classes != described["num_classes"] or data.in_channels != described["in_channels"]:
         sys.exit(
             f"--data is {options.data!r}, {data.num_classes} classes and {data.in_channels} channels; accepted for "

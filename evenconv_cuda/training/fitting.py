@@ -35,12 +35,16 @@ def fit(options: Namespace) -> None:
     """Train as ``options`` say, and leave checkpoint, metrics, curves and summary in ``options.out``."""
     quiet_lightning()
     torch.set_num_threads(options.threads)
+    if options.devices > 1:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # or Lightning would choose for the processes it starts
     accelerator = suitable_accelerator(options)
     data = opened(options, image_size=options.image_size, subset=options.subset, seed=options.seed)
     torch.manual_seed(options.seed)
     model = create_network(options.model, options.width, data.num_classes, data.in_channels)
     path = options.out / f"{NAME}.ckpt"
     checkpoint = resumed(path, options)
+    if checkpoint and checkpoint["hyper_parameters"]["data"]["classes"] != data.classes:
+        sys.exit(f"--data is {options.data!r}; accepted for {path} are the classes that it began with")
     history = History(options.batch_size)
     trainer = new_trainer(options, accelerator, history)
     share = share_of_batch(options, trainer.world_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -76,9 +77,10 @@ def require_train(command: str) -> None:
 
 
 def recipe(options: argparse.Namespace) -> dict:
-    """What decides the result; where the data lie does not."""
+    """What decides the result: where the data lie does not, the number of processes does."""
     chosen = {name: getattr(options, name) for name in RECIPE}
-    return chosen | {"data": options.data.partition(":")[0]}
+    processes = int(os.environ.get("WORLD_SIZE", options.devices))  # torchrun's, which says how many there are
+    return chosen | {"data": options.data.partition(":")[0], "devices": processes}
 
 
 def check_recipe(path: Path, saved: dict, given: dict) -> None:
