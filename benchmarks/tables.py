@@ -136,7 +136,8 @@ def xsepconv(result: Results) -> str:
         "any layout and mode; *NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them "
         "under `torch.compile`; *vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, "
         "which compute something else; *× copy*: its time in copies of x; *% of roofline*: of what one copy of 256 MiB "
-        "and one matrix product, measured before, would allow, which smaller copies and convolutions can exceed; *bf16*: all in bfloat16; *forward*: without gradients, against onnxruntime "
+        "and one matrix product, measured before, would allow, which smaller copies and convolutions can exceed; "
+        "*bf16*: all in bfloat16; *forward*: without gradients, against onnxruntime "
         "too; below 1, **bold**, it loses; / 2 is a stride.",
         _image(slug, "bars", "Forward and step of every shape, as multiples of copying the tensor"),
         f"Also: {', '.join([*more, f'[every row](benchmarks/results/{slug})'])}; `make bench` measures again.",
