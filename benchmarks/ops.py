@@ -3,8 +3,8 @@
     python -m benchmarks.ops [--quick] [--device cpu] [--rounds N] [--threads N] [--only TEXT] [--output FILE]
 
 One process; the candidates of a case are interleaved, over inputs that together do not fit into the cache; medians with
-their spread. Each is compared with float64 first: a wrong one is reported and not timed. Writes every row as JSON;
-``python -m benchmarks.report`` makes tables and figures of them.
+their spread. Result and dx of each eager form are compared with float64 first: a wrong one is reported and not timed.
+Writes every row as JSON; ``python -m benchmarks.report`` makes tables and figures of them.
 """
 
 from __future__ import annotations
