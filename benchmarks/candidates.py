@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import cycle
+from itertools import count
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,33 @@ one, so that no pad is needed. ``REPLACED`` are depthwise convolutions of K×K a
 
 # How far a step may be from the float64 one, relative to the largest value, to be timed at all.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
-CHECKED_IMAGES = 2  # float64 is slow
+
+One, Result = TypeVar("One"), TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Corner:
+    """Where even kernels lie in odd ones: in the corner that the direction of their group of channels picks."""
+
+    channels: int
+    """The dimension of the weight whose groups have directions."""
+    directions: tuple[str, ...]
+
+    def place(self, weight: Tensor) -> Tensor:
+        """The odd kernels, zero beside the even ones."""
+        odd = weight.new_zeros(*weight.shape[:2], *(size + 1 for size in weight.shape[2:]))
+        for into, part in zip(self._parts(odd), weight.split(group_sizes(weight.shape[self.channels]), self.channels)):
+            into.copy_(part)
+        return odd
+
+    def take(self, odd: Tensor) -> Tensor:
+        """The even kernels."""
+        return torch.cat(self._parts(odd), self.channels)
+
+    def _parts(self, odd: Tensor) -> list[Tensor]:
+        groups = odd.split(group_sizes(odd.shape[self.channels]), self.channels)
+        ends = {"T": slice(None, -1), "L": slice(None, -1), "B": slice(1, None), "R": slice(1, None)}
+        return [group[..., ends[d[0]], ends[d[1]]] for group, d in zip(groups, self.directions)]
 
 
 @dataclass
@@ -36,8 +64,15 @@ class Candidate:
     function: Callable[..., Tensor]
     sets: list[tuple[Tensor, Tensor]]  # x and the result's gradient
     weights: list[Tensor]
+    exact: list[Tensor] = field(default_factory=list)
+    """The first set's result, dx and weights' gradients in float64."""
+    corner: Corner | None = None
+    """Where the kernel of the first weight lies in it, if that is larger."""
+    around: Callable[[], AbstractContextManager] = nullcontext
+    turns: Iterator[int] = field(default_factory=count)
+    """Counts calls. All that walk the same sets share it: none is given what the one before it has read."""
     error: float | None = None
-    """Of result and dx, relative to the largest value of the float64 ones; None for what is replaced."""
+    """The largest of the step's results, each relative to the largest value of the float64 one; None before a check."""
 
     def forward(self) -> Tensor:
         """Result of the first set, with its graph."""
@@ -46,15 +81,14 @@ class Candidate:
 
     def step(self) -> list[Tensor]:
         """Result and gradients of the first set."""
-        return _step(self.function, *self.sets[0], self.weights)
+        with self.around():
+            return _step(self.function, *self.sets[0], self.weights)
 
     def forwards(self) -> Callable[[], Tensor]:
-        sets = cycle([x for x, _ in self.sets])
-        return torch.no_grad()(lambda: self.function(next(sets), *self.weights))
+        return self._in_turn(self.sets, torch.no_grad()(lambda pair: self.function(pair[0], *self.weights)))
 
     def steps(self) -> Callable[[], list[Tensor]]:
-        sets = cycle(self.sets)
-        return lambda: _step(self.function, *next(sets), self.weights)
+        return self._in_turn(self.sets, lambda pair: _step(self.function, *pair, self.weights))
 
     def backwards(self) -> Callable[[], tuple[Tensor, ...]]:
         """The backward of forwards that are run here and kept."""
@@ -62,13 +96,19 @@ class Candidate:
         for x, grad in self.sets:
             leaves = [tensor.detach().requires_grad_() for tensor in (x, *self.weights)]
             kept.append((self.function(*leaves), leaves, grad))
-        sets = cycle(kept)
-        return lambda: torch.autograd.grad(*next(sets), retain_graph=True)
+        return self._in_turn(kept, lambda one: torch.autograd.grad(*one, retain_graph=True))
 
     def copies(self) -> Callable[[], Tensor]:
-        """A copy of x, for each set in turn."""
-        to, sets = torch.empty_like(self.sets[0][0]), cycle([x for x, _ in self.sets])
-        return lambda: to.copy_(next(sets))
+        """A copy of x to a tensor that is there."""
+        pairs = [(torch.empty_like(x), x) for x, _ in self.sets]
+        return self._in_turn(pairs, lambda pair: pair[0].copy_(pair[1]))
+
+    def _in_turn(self, each: list[One], call: Callable[[One], Result]) -> Callable[[], Result]:
+        def call_next() -> Result:
+            with self.around():
+                return call(each[next(self.turns) % len(each)])
+
+        return call_next
 
 
 def candidates(
@@ -80,7 +120,7 @@ def candidates(
 ) -> dict[str, Candidate]:
     """Every form that the operator has in every layout, by name "form, layout".
 
-    A form whose result is wrong is left out, with a line that says so.
+    A form whose result or gradients are wrong is left out, with a line that says so.
     """
     generator = torch.Generator(device).manual_seed(0)
 
@@ -88,28 +128,38 @@ def candidates(
         return torch.randn(size, generator=generator, dtype=dtype, device=device)
 
     weights = [random(*shape) / math.prod(shape[1:]) ** 0.5 for shape in _weights(case)]
-    found = _forms(case, weights, random)
-    result = found["fused"][0](random(1, case.C, case.H, case.H), *weights).shape[1:]
+    found = {name: form for name, form in _forms(case, weights, random).items() if name in {"pad+concat", *forms}}
+    plain = found["pad+concat"].function
+    result = plain(random(1, case.C, case.H, case.H), *weights).shape[1:]
     shapes = (case.N, case.C, case.H, case.H), (case.N, *result)
     tensors = [[random(*shape, dtype=torch.float32) for shape in shapes] for _ in range(sets)]
-    few = slice(0, CHECKED_IMAGES)
-    exact = _step(found["pad+concat"][0], *(tensor[few].double() for tensor in tensors[0]), weights)
+    first = [tensor.double() for tensor in tensors[0]]
+    exact = {name: _step(form.function, *first, form.weights) for name, form in found.items() if name in REPLACED}
+    exact |= dict.fromkeys(EXACT, _step(plain, *first, weights))
     usable = {}
     for layout, memory_format in LAYOUTS.items():
         low = [tuple(t.to(dtype).contiguous(memory_format=memory_format) for t in pair) for pair in tensors]
-        for form in forms:
-            if form not in found:
-                continue
-            function, parameters = found[form]
-            candidate = Candidate(function, low, [weight.to(dtype) for weight in parameters])
-            if form in EXACT:
-                checked = _step(function, *(tensor[few] for tensor in low[0]), candidate.weights)
-                candidate.error = _error(checked[:2], exact[:2])
-                if not candidate.error <= TOLERANCE[dtype]:
-                    print(f"{form}, {layout} is wrong for {case} in {dtype} (by {candidate.error:.1e}): not timed")
-                    continue
-            usable[f"{form}, {layout}"] = candidate
+        turns = count()
+        for name in (name for name in forms if name in found):
+            form = found[name]
+            parameters = [weight.to(dtype) for weight in form.weights]
+            candidate = Candidate(form.function, low, parameters, exact[name], form.corner, turns=turns)
+            if is_right(f"{name}, {layout}, eager", candidate, candidate.step(), case):
+                usable[f"{name}, {layout}"] = candidate
     return usable
+
+
+def is_right(name: str, candidate: Candidate, results: list[Tensor], case: Case) -> bool:
+    """Whether a step's results are near enough to be timed; notes their error, and a line says so if they are not."""
+    dtype = results[0].dtype
+    if candidate.corner is not None:
+        results = [*results[:2], candidate.corner.take(results[2]), *results[3:]]
+    pairs = zip(results, candidate.exact, strict=True)
+    candidate.error = max(((found.double() - exact).abs().max() / exact.abs().max()).item() for found, exact in pairs)
+    right = candidate.error <= TOLERANCE[dtype]
+    if not right:
+        print(f"{name} is wrong for {case} in {dtype} (by {candidate.error:.1e}): not timed")
+    return right
 
 
 def compiled(candidate: Candidate) -> Candidate:
@@ -119,14 +169,17 @@ def compiled(candidate: Candidate) -> Candidate:
     return replace(candidate, function=torch.compile(candidate.function, mode=mode, dynamic=False))
 
 
-def with_cudnn_benchmark(call: Callable[[], object]) -> Callable[[], object]:
-    """The call with cuDNN's choice of algorithms by measurement."""
-    return partial(_with_cudnn_benchmark, call)
+def with_cudnn_benchmark(candidate: Candidate) -> Candidate:
+    """The same with cuDNN's choice of algorithms by measurement."""
+    flags = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
+    return replace(candidate, around=flags)
 
 
-def _with_cudnn_benchmark(call):
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        return call()
+@dataclass(frozen=True)
+class _Form:
+    function: Callable[..., Tensor]
+    weights: list[Tensor]
+    corner: Corner | None = None
 
 
 def _weights(case: Case) -> list[tuple[int, ...]]:
@@ -142,34 +195,25 @@ def _weights(case: Case) -> list[tuple[int, ...]]:
     }[case.operator]
 
 
-def _forms(
-    case: Case, weights: list[Tensor], random: Callable
-) -> dict[str, tuple[Callable[..., Tensor], list[Tensor]]]:
-    """The operator's forms: a function and its weights."""
+def _forms(case: Case, weights: list[Tensor], random: Callable) -> dict[str, _Form]:
     options = {"kernel_size": case.K} if case.operator == "symmetric_pad2d" else {"stride": case.stride}
     found = {
-        "fused": (partial(getattr(functional, case.operator), **options), weights),
-        "pad+concat": (partial(getattr(reference, case.operator), **options), weights),
+        "fused": _Form(partial(getattr(functional, case.operator), **options), weights),
+        "pad+concat": _Form(partial(getattr(reference, case.operator), **options), weights),
     }
     if case.operator in ("even_conv2d", "even_depthwise_conv2d"):
         groups = 1 if case.operator == "even_conv2d" else case.C
-        corner = in_corner(weights[0], 1 if groups == 1 else 0, SYMMETRIC)
-        found["in 3×3"] = partial(centred, stride=case.stride, groups=groups), [corner]
+        corner = Corner(1 if groups == 1 else 0, SYMMETRIC)
+        function = partial(centred, stride=case.stride, groups=groups)
+        found["in 3×3"] = _Form(function, [corner.place(weights[0])], corner)
     if case.operator == "xsep_conv2d":
-        found["in 3×3"] = partial(embedded, stride=case.stride), [in_corner(weights[0], 0, ("BR",) * 4), *weights[1:]]
+        corner = Corner(0, ("BR",) * 4)
+        found["in 3×3"] = _Form(partial(embedded, stride=case.stride), [corner.place(weights[0]), *weights[1:]], corner)
     if case.operator in ("separable_depthwise_conv2d", "xsep_conv2d"):
         for form, size in (("K×K", case.K), ("3×3", 3)):
-            found[form] = partial(centred, stride=case.stride, groups=case.C), [random(case.C, 1, size, size) / size]
+            function = partial(centred, stride=case.stride, groups=case.C)
+            found[form] = _Form(function, [random(case.C, 1, size, size) / size])
     return found
-
-
-def in_corner(weight: Tensor, channels: int, directions: tuple[str, ...]) -> Tensor:
-    """An even kernel in the corner of an odd one that each group of channels (in dimension ``channels``) picks."""
-    placed = []
-    for part, direction in zip(weight.split(group_sizes(weight.shape[channels]), channels), directions):
-        top, left = int(direction[0] == "B"), int(direction[1] == "R")
-        placed.append(F.pad(part, (left, 1 - left, top, 1 - top)))
-    return torch.cat(placed, channels)
 
 
 def centred(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
@@ -185,9 +229,4 @@ def embedded(x: Tensor, weight_even: Tensor, weight_row: Tensor, weight_col: Ten
 def _step(function, x, grad, weights) -> list[Tensor]:
     leaves = [tensor.detach().requires_grad_() for tensor in (x, *weights)]
     y = function(*leaves)
-    return [y, *torch.autograd.grad(y, leaves, grad)]
-
-
-def _error(values, exact) -> float:
-    """Of result and dx; weights' gradients differ in form."""
-    return max(((v.double() - e).abs().max() / e.abs().max()).item() for v, e in zip(values, exact))
+    return [y.detach(), *torch.autograd.grad(y, leaves, grad)]

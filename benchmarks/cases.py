@@ -60,6 +60,3 @@ SWEEPS = (
     *grouped("sweep K", *(Case(8, 64, 56, K) for K in (3, 5, 7, 9, 11, 15, 21, 31))),
 )
 """How the cost of XSepConv grows with N, H and K."""
-
-COMPILED = (Case(32, 240, 14, 5), Case(32, 96, 28, 5), Case(16, 96, 56, 7))
-"""Where torch.compile, which takes a minute a case on a small machine, is measured too."""

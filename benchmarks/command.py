@@ -8,8 +8,11 @@ from pathlib import Path
 
 import torch
 
-from .machine import description
+from .machine import description, set_up
 from .results import FOLDER, save
+
+BLOCKS = 3
+"""In which everything is timed, one after the other, so that an hour's mood of the machine shows."""
 
 
 def parse(name: str, doc: str, rounds: int, quick_rounds: int, arguments: list[str] | None) -> argparse.Namespace:
@@ -18,7 +21,7 @@ def parse(name: str, doc: str, rounds: int, quick_rounds: int, arguments: list[s
     add = parser.add_argument
     add("--quick", action="store_true", help="a few cases, few rounds: a look, not a result")
     add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    add("--rounds", type=int, help=f"timed rounds (default {rounds}, quick {quick_rounds})")
+    add("--rounds", type=int, help=f"timed rounds of a block (default {rounds}, quick {quick_rounds})")
     add("--threads", type=int, help="threads of PyTorch (default: its own choice)")
     add("--only", default="", metavar="TEXT", help="what has TEXT in its name")
     add("--output", type=Path, help=f"default: {FOLDER.name}/<machine>/{name}.json; none if --quick or --only is given")
@@ -29,9 +32,9 @@ def parse(name: str, doc: str, rounds: int, quick_rounds: int, arguments: list[s
         parser.error(f"--rounds is {options.rounds}; accepted are 2 and more")
     if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
         parser.error(f"--device is {options.device!r}; accepted are cpu and, where there is a GPU, cuda")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_up(options.threads)
     options.rounds = options.rounds or (quick_rounds if options.quick else rounds)
+    options.blocks = 1 if options.quick else BLOCKS
     return options
 
 

@@ -3,8 +3,9 @@
     python -m benchmarks.compare OLD NEW    # folders of results, or two files of the same kind
 
 Rows are matched by what was measured. A machine that is slower today is slower with everything, so the median ratio of
-the rows that are not this package's is divided out. A row has changed if its quartiles lie apart after that and its
-median by more than 5 %. The exit status is 1 if a fused row became slower.
+the rows that are not this package's is divided out: of those that were interleaved with the row, where there are any.
+A row has changed if after that its blocks lie apart, its quartiles too, and its median by more than 5 %. The exit
+status is 1 if a fused row became slower.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,8 @@ from evenconv_cuda.options import existing
 from evenconv_cuda.text import table
 
 from .ratios import CASE, is_fused, median
+from .results import MODELS, identity
 
-OPS = (*CASE, "dtype", "pass", "candidate", "layout", "mode")
-MODELS = ("model", "conv", "backend", "layout", "precision", "mode", "batch", "size")
-"""What a row measures, by which rows are matched."""
 CHANGE = 1.05
 
 
@@ -51,20 +51,20 @@ class Comparison:
         return [change for change in self.changed if is_fused(change.row) and change.ratio > 1]
 
 
-def identity(row: dict) -> tuple:
-    return tuple(row[name] for name in (OPS if "candidate" in row else MODELS))
-
-
 def compare(old: Sequence[dict], new: Sequence[dict]) -> Comparison:
     before, after = ({identity(row): row for row in rows} for rows in (old, new))
     both = [(before[key], after[key]) for key in before if key in after]
-    ratios = [median(b) / median(a) for a, b in both if not is_fused(a)]
-    drift = middle(ratios) if ratios else None
-    changed = [
-        Change(b, median(a), median(b), median(b) / median(a) / (drift or 1))
-        for a, b in both
-        if _apart(a, b, drift or 1)
-    ]
+    of_all, of_turn = [], defaultdict(list)
+    for a, b in both:
+        if not is_fused(a):
+            of_all.append(median(b) / median(a))
+            of_turn[_turn(a)].append(of_all[-1])
+    drift = middle(of_all) if of_all else None
+    changed = []
+    for a, b in both:
+        local = middle(of_turn[_turn(a)]) if _turn(a) in of_turn else drift or 1
+        if _apart(a, b, local):
+            changed.append(Change(b, median(a), median(b), median(b) / median(a) / local))
     return Comparison(
         drift,
         sorted(changed, key=lambda change: -change.ratio),
@@ -73,9 +73,18 @@ def compare(old: Sequence[dict], new: Sequence[dict]) -> Comparison:
     )
 
 
+def _turn(row: dict) -> tuple:
+    """What a row was interleaved with."""
+    return tuple(row[name] for name in ((*CASE, "dtype") if "candidate" in row else ("model", "layout", "precision")))
+
+
 def _apart(old: dict, new: dict, drift: float) -> bool:
     ratio = median(new) / median(old) / drift
-    overlap = new["ms"]["p25"] / drift <= old["ms"]["p75"] and old["ms"]["p25"] <= new["ms"]["p75"] / drift
+    ranges = [
+        ((min(row["ms"]["blocks"]), max(row["ms"]["blocks"])), (row["ms"]["p25"], row["ms"]["p75"]))
+        for row in (old, new)
+    ]
+    overlap = any(low / drift <= top and bottom <= high / drift for (bottom, top), (low, high) in zip(*ranges))
     return not overlap and not 1 / CHANGE <= ratio <= CHANGE
 
 
@@ -95,7 +104,7 @@ def read(path: Path) -> dict[str, list[dict]]:
 def described(comparison: Comparison) -> str:
     drift = comparison.drift
     lines = [
-        f"The machine: {drift:.3f} × as long as before, divided out."
+        f"The machine: {drift:.3f} × as long as before; divided out, case by case."
         if drift
         else "Nothing unfused in both: as measured."
     ]

@@ -1,6 +1,7 @@
 """Results as figures: ``draw`` writes those of a machine to docs/benchmarks.
 
-Each PNG carries a digest of the results that it shows, so that ``stale`` can tell whether it still shows them.
+Each PNG carries a digest of the results that it shows and of the modules that draw, so that ``stale`` can tell whether
+it still is what they would draw.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 
+from . import model_figure, operator_figures, plotting
 from .model_figure import models
 from .operator_figures import bars, roofline, sweeps
 from .results import FOLDER, Results
@@ -41,7 +43,7 @@ def draw(result: Results) -> list[Path]:
 
 
 def stale(result: Results) -> list[Path]:
-    """Figures that are missing or show other results."""
+    """Figures that are missing or would now be drawn otherwise."""
     paths = [path_of(result, name) for name in FIGURES if DRAWN[name](result)]
     return [path for path in paths if _digest_in(path) != digest(result)]
 
@@ -51,7 +53,8 @@ def path_of(result: Results, name: str) -> Path:
 
 
 def digest(result: Results) -> str:
-    return hashlib.sha256(json.dumps(vars(result), sort_keys=True).encode()).hexdigest()
+    drawing = [Path(module.__file__).read_text() for module in (model_figure, operator_figures, plotting)]
+    return hashlib.sha256(json.dumps([vars(result), drawing], sort_keys=True).encode()).hexdigest()
 
 
 def _digest_in(path: Path) -> str | None:

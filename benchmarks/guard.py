@@ -3,7 +3,7 @@
     python -m benchmarks.guard [--device cpu] [--rounds N] [--threads N]
 
 A few shapes are measured. A step has to keep 70 % of the committed ratio to the fastest unfused form, if results of
-this very machine are committed, and XSepConv's has to be faster by the least factor that the project has set itself.
+such a machine are committed, and XSepConv's has to be faster by the least factor that the project has set itself.
 What fails is measured once more, so that it takes two disturbances to fail; then the exit status is 1.
 """
 
@@ -14,15 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from evenconv_cuda.options import accepting, one_of, positive
 from evenconv_cuda.text import table
 
 from .cases import OTHERS, XSEP, Case
-from .machine import description
+from .machine import description, set_up
 from .ops import measure
-from .ratios import UNFUSED, against, by_case
+from .ratios import UNFUSED, against, by_case, ordinary
 from .results import load, machines
 
 KEPT = 0.7
@@ -98,15 +96,14 @@ def main(arguments: list[str] | None = None) -> None:
     add(
         "--rounds",
         type=accepting(int, lambda n: n >= 2, "a whole number from 2"),
-        default=15,
-        help="timed rounds (default: %(default)s)",
+        default=7,
+        help="timed rounds of a block (default: %(default)s)",
     )
     add("--threads", type=positive, help="threads of PyTorch (default: its own choice)")
     options = parser.parse_args(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_up(options.threads)
     slug = description(options.device)["slug"]
-    committed = [row for folder in machines() if folder.name == slug for row in load(folder).ops]
+    committed = [row for folder in machines() if folder.name == slug for row in ordinary(load(folder).ops)]
     if not committed:
         print(f"No results of {slug} are committed: only XSepConv's least factor is checked.")
 

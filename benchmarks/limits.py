@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+import torch.nn.functional as F
 
-from .candidates import Candidate
 from .cases import Case
+from .machine import last_level_cache
+from .ratios import ITEMSIZE, tensor_bytes
 from .timing import interleaved
 
-ROTATED_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
-"""Of x and gradient of all sets of tensors: twice the last-level cache of most processors, several times a GPU's L2."""
 COPIED_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
-MATRIX = {"cpu": 1536, "cuda": 8192}
+MATRIX = {"cpu": (512, 1536), "cuda": (4096, 8192)}
+"""Sides of matrices."""
+MAPS = {"cpu": ((8, 64, 56), (8, 128, 28)), "cuda": ((128, 128, 56), (128, 256, 28))}
+"""N, C and H of dense 3×3 convolutions."""
 ROUNDS = 9
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes read and written a second by a copy, and operations a second of a matrix product by dtype."""
+    """Bytes read and written a second by a copy, and operations a second by dtype."""
 
     copy_bytes_per_s: float
     flops_per_s: dict[str, float]
 
-    def milliseconds(self, moved: int, flops: int, dtype: torch.dtype) -> float:
+    def flops(self, dtype: str) -> float:
+        """Operations a second on maps of this dtype; what is faster in float32 may be computed in that."""
+        return max(self.flops_per_s[name] for name in {dtype, "float32"} & set(self.flops_per_s))
+
+    def milliseconds(self, moved: int, flops: int, dtype: str) -> float:
         """What so many bytes and operations take at the least, side by side."""
-        return 1e3 * max(moved / self.copy_bytes_per_s, flops / self.flops_per_s[short(dtype)])
+        return 1e3 * max(moved / self.copy_bytes_per_s, flops / self.flops(dtype))
+
+    @classmethod
+    def highest(cls, measured: Iterable[Limits]) -> Limits:
+        measured = [*measured]
+        names = dict.fromkeys(name for one in measured for name in one.flops_per_s)
+        return cls(
+            max(one.copy_bytes_per_s for one in measured),
+            {name: max(one.flops_per_s.get(name, 0) for one in measured) for name in names},
+        )
 
 
 def short(dtype: torch.dtype) -> str:
@@ -36,40 +52,62 @@ def short(dtype: torch.dtype) -> str:
 
 
 def measure_limits(device: str, dtypes: tuple[torch.dtype, ...]) -> Limits:
+    """By a copy, and by the fastest of matrix products and dense convolutions."""
     kind = torch.device(device).type
     source = torch.ones(COPIED_BYTES[kind] // 4, device=device)
     target = torch.empty_like(source)
-    calls = {"copy": lambda: target.copy_(source)}
+    calls, flops = {"copy": lambda: target.copy_(source)}, {}
     for dtype in dtypes:
-        matrix = torch.ones(MATRIX[kind], MATRIX[kind], device=device, dtype=dtype)
-        calls[short(dtype)] = lambda matrix=matrix: matrix @ matrix
-    times = {name: spread["min"] / 1e3 for name, spread in interleaved(calls, ROUNDS, device).items()}
-    flops = 2 * MATRIX[kind] ** 3
-    return Limits(
-        2 * COPIED_BYTES[kind] / times.pop("copy"), {name: flops / seconds for name, seconds in times.items()}
-    )
+        for side in MATRIX[kind]:
+            matrix = torch.ones(side, side, device=device, dtype=dtype)
+            calls[dtype, side] = lambda matrix=matrix: matrix @ matrix
+            flops[dtype, side] = 2 * side**3
+        for N, C, H in MAPS[kind]:
+            x = torch.ones(N, C, H, H, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+            weight = torch.ones(C, C, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+            calls[dtype, N, C, H] = lambda x=x, weight=weight: F.conv2d(x, weight, padding=1)
+            flops[dtype, N, C, H] = 2 * N * C * H**2 * C * 9
+    seconds = {name: min(times) / 1e3 for name, times in interleaved(calls, ROUNDS, device).items()}
+    copied = 2 * COPIED_BYTES[kind] / seconds["copy"]
+    rates = [Limits(copied, {short(name[0]): flops[name] / seconds[name]}) for name in flops]
+    return Limits.highest(rates)
+
+
+def copies_of(rows: Iterable[dict]) -> Limits:
+    """What the fastest copy among these rows moved a second."""
+    copies = [2e3 * tensor_bytes(row) / row["ms"]["min"] for row in rows if row["candidate"] == "copy"]
+    return Limits(max(copies, default=0.0), {})
 
 
 def sets_for(case: Case, dtype: torch.dtype, device: str) -> int:
     """Sets of tensors that together do not fit into the cache."""
     one = 2 * case.N * case.C * case.H**2 * dtype.itemsize
-    return max(2, math.ceil(ROTATED_BYTES[torch.device(device).type] / one))
+    return max(2, math.ceil(rotated_bytes(device) / one))
 
 
-def needs(candidate: Candidate, passes: str) -> tuple[int, int]:
-    """Bytes that a pass has to move (every map it is given read once, every map it gives written once) and operations.
+def rotated_bytes(device: str) -> int:
+    """Of x and gradient of all sets of tensors: twice the last cache of a CPU, several times a GPU's."""
+    return 256 << 20 if torch.device(device).type == "cuda" else max(64 << 20, 2 * (last_level_cache() or 0))
 
-    A forward reads x and writes y; a backward reads x and the gradient of y and writes that of x.
+
+def needs(case: Case, dtype: str, what: str) -> tuple[int, int]:
+    """Bytes and floating-point operations that a pass of the operator cannot do without.
+
+    A forward reads x and writes y; a backward reads the gradient of y, and x if there are weights, and writes that of
+    x. It multiplies once for the gradient of x and once for those of the weights.
     """
-    x, grad = (tensor.to("meta") for tensor in candidate.sets[0])
-    weights = [weight.to("meta") for weight in candidate.weights]
-    forward = x.nbytes + grad.nbytes
-    backward = (2 * x.nbytes if weights else x.nbytes) + grad.nbytes
-    leaves = [tensor.requires_grad_() for tensor in (x, *weights)]
-    with FlopCounterMode(display=False) as first:
-        y = candidate.function(*leaves)
-    with FlopCounterMode(display=False) as second:
-        torch.autograd.grad(y, leaves, grad)
-    moved = {"forward": forward, "backward": backward, "step": forward + backward}[passes]
-    flops = {"forward": (first,), "backward": (second,), "step": (first, second)}[passes]
-    return moved, sum(counter.get_total_flops() for counter in flops)
+    maps, side = case.N * case.C, math.ceil(case.H / case.stride)
+    x, between, y = maps * case.H**2, maps * case.H * side, maps * side**2
+    if case.operator == "symmetric_pad2d":
+        y = maps * (case.H + case.K - 1) ** 2
+    products = {
+        "symmetric_pad2d": 0,
+        "even_conv2d": y * case.C * case.K**2,
+        "even_depthwise_conv2d": y * case.K**2,
+        "separable_depthwise_conv2d": case.K * (between + y),
+        "xsep_conv2d": 4 * x + case.K * (between + y),
+    }[case.operator]
+    forward, backward = x + y, x + y + (x if products else 0)
+    elements = {"forward": forward, "backward": backward, "step": forward + backward}[what]
+    times = {"forward": 1, "backward": 2, "step": 3}[what]
+    return elements * ITEMSIZE[dtype], 2 * products * times

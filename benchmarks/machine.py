@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+CPUINFO, CACHES = Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu/cpu0/cache")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve", "bf16")
-"""Of /proc/cpuinfo, those that decide which code runs."""
+"""Of CPUINFO, those that decide which code runs."""
 
 
 def description(device: str = "cpu") -> dict:
@@ -29,17 +30,28 @@ def description(device: str = "cpu") -> dict:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": cpu_name(),
+        "model": cpu_model(),
+        "cache_bytes": last_level_cache(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cpu_isa": evenconv_cuda.build_info()["cpu_isa"],
         "cpu_flags": cpu_flags(),
+        "tf32": torch.backends.cudnn.allow_tf32,
     }
     if found["device"] == "cuda":
         found |= gpu_description()
-        found["name"] = found["GPU"]
+        name = slug = found["GPU"]
     else:
-        found["name"] = f"{found['processor']} ({found['cpu_isa']}), {found['threads']} threads"
-    return {"name": found["name"], "slug": re.sub(r"[^a-z0-9]+", "-", found["name"].lower()).strip("-"), **found}
+        name = f"{found['processor'].replace('(R)', '')} ({found['cpu_isa']}), {found['threads']} threads"
+        slug = f"{name} model {found['model']} cache {(found['cache_bytes'] or 0) >> 20} MiB"
+    return {"name": name, "slug": re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-"), **found}
+
+
+def set_up(threads: int | None = None) -> None:
+    """Threads, if given; and float32 without TF32, which rounds to 10 bits what the fused operators do not."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def gpu_description() -> dict:
@@ -58,9 +70,24 @@ def gpu_description() -> dict:
 
 
 def cpu_flags() -> list[str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    words = set(_cpuinfo().split())
     return [flag for flag in CPU_FLAGS if flag in words]
+
+
+def cpu_model() -> str:
+    """Family, model and stepping, which tell apart what calls itself alike; empty where there are none."""
+    lines = dict(re.findall(r"^(cpu family|model|stepping)\s*: (\d+)$", _cpuinfo(), re.MULTILINE))
+    return " ".join(lines.values())
+
+
+def last_level_cache() -> int | None:
+    """Bytes of the processor's largest cache, which its cores may share; None where the system does not tell."""
+    sizes = [path.read_text().strip() for path in CACHES.glob("index*/size")]
+    return max((int(size[:-1]) << 10 for size in sizes if size.endswith("K")), default=None)
+
+
+def _cpuinfo() -> str:
+    return CPUINFO.read_text() if CPUINFO.exists() else ""
 
 
 def commit() -> str | None:

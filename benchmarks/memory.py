@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -47,6 +48,21 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int | None:
     before = _status("VmRSS")
     call()
     return _status("VmHWM") - before
+
+
+def keep_memory() -> bool:
+    """From now on the allocator gives no memory back to the system, so that after some calls it has what they need.
+
+    False where it cannot be told to.
+
+    glibc, as it is, gives back what was freed at the end of its heap, and blocks of more than 32 MiB at once; the
+    system clears each page of what is asked for again.
+    """
+    try:
+        told = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    return bool(told(M_MMAP_MAX, 0) and told(M_TRIM_THRESHOLD, -1))
 
 
 def _status(field: str) -> int:

@@ -3,7 +3,7 @@
     python -m benchmarks.models [--quick] [--device cpu] [--rounds N] [--threads N] [--only NAME] [--output FILE]
 
 A step is forward, cross-entropy, backward and an SGD update on random images. One process; the networks of a comparison
-are interleaved; medians with their spread. Writes every row as JSON.
+are interleaved, in several blocks; medians with their spread. Writes every row as JSON.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from evenconv_cuda import use_backend
 from evenconv_cuda.models import create_model
 
 from .candidates import LAYOUTS
-from .command import parse, write
+from .command import BLOCKS, parse, write
 from .memory import peak_bytes, saved_bytes
+from .results import merged
 from .timing import interleaved
 
-ROUNDS, QUICK_ROUNDS, SECONDS = 15, 2, 20
+ROUNDS, QUICK_ROUNDS, SECONDS = 7, 2, 6
 
 
 @dataclass(frozen=True)
@@ -98,28 +99,37 @@ def settings(comparison: Comparison, with_compiled: bool) -> list[list[Setting]]
     turns = []
     for layout, precision in product(LAYOUTS, ("float32", "bfloat16")):
         turn = [Setting(*network, layout, precision, "eager") for network in networks]
-        if with_compiled and comparison.compiled and (layout, precision) == ("channels_last", "float32"):
+        if with_compiled and comparison.compiled and layout == "channels_last":
             turn += [Setting(*network, layout, precision, "compiled") for network in networks[:3]]
         turns.append(turn)
     return turns
 
 
 def measure(
-    comparison: Comparison, rounds: int = ROUNDS, device: str = "cpu", with_compiled: bool = False
+    comparison: Comparison,
+    rounds: int = ROUNDS,
+    device: str = "cpu",
+    with_compiled: bool = False,
+    blocks: int = BLOCKS,
 ) -> list[dict]:
-    """A row for each setting."""
+    """A row for each setting; a block takes each layout and precision in turn."""
+    torch._dynamo.reset()
+    turns = [
+        {setting: Training(comparison, setting, device) for setting in turn}
+        for turn in settings(comparison, with_compiled)
+    ]
+    measured = []
+    for _, turn in tqdm([*product(range(blocks), turns)], desc=comparison.model, disable=not sys.stderr.isatty()):
+        times = interleaved({setting: t.step for setting, t in turn.items()}, rounds, device, SECONDS)
+        of_network = {"model": comparison.model, "batch": comparison.batch, "size": comparison.size}
+        measured.append([of_network | asdict(setting) | {"ms": ms} for setting, ms in times.items()])
+    trainings = {setting: training for turn in turns for setting, training in turn.items()}
     rows = []
-    for turn in tqdm(settings(comparison, with_compiled), desc=comparison.model, disable=not sys.stderr.isatty()):
-        torch._dynamo.reset()
-        trainings = {setting: Training(comparison, setting, device) for setting in turn}
-        times = interleaved({setting: t.step for setting, t in trainings.items()}, rounds, device, SECONDS)
-        for setting, training in trainings.items():
-            ms = times[setting]
-            row = {"model": comparison.model, **asdict(setting), "batch": comparison.batch, "size": comparison.size}
-            row |= {"ms": ms, "images_per_s": 1e3 * comparison.batch / ms["median"]}
-            if setting.mode == "eager":
-                row |= {"saved_bytes": training.saved_bytes(), "peak_bytes": peak_bytes(training.step, device)}
-            rows.append(row)
+    for row, (setting, training) in zip(merged(measured), trainings.items(), strict=True):
+        row["images_per_s"] = float(f"{1e3 * comparison.batch / row['ms']['median']:.4g}")
+        if setting.mode == "eager":
+            row |= {"saved_bytes": training.saved_bytes(), "peak_bytes": peak_bytes(training.step, device)}
+        rows.append(row)
     return rows
 
 
@@ -131,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.refuse(f"--only is {options.only!r}; accepted is a part of {names}")
     rows = []
     for comparison in chosen[:1] if options.quick else chosen:
-        for row in measure(comparison, options.rounds, options.device, with_compiled=not options.quick):
+        for row in measure(comparison, options.rounds, options.device, not options.quick, options.blocks):
             names = ("model", "conv", "backend", "layout", "precision", "mode")
             print(f"{row['images_per_s']:9.1f} images/s ", *(row[name] for name in names), flush=True)
             rows.append(row)

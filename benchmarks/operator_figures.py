@@ -9,25 +9,28 @@ from matplotlib.ticker import NullLocator
 from evenconv_cuda.demo.figure import GREY, INK, style
 
 from .cases import Case
+from .limits import Limits, needs
 from .plotting import LIMIT, LOSS, MARKERS, PALETTE, PASSES, legend, mark, plain_log, titled
-from .ratios import UNFUSED, against, by_case, fastest, median, needed
+from .ratios import UNFUSED, against, by_case, fastest, median
 from .results import Results
 from .tables import XSEP, ordinary, sizes
 
-COPIES = {"forward": 1, "step": 2.5}
-"""The limit of memory, in copies: a forward moves 2 T, as a copy does, and a step 5 T."""
-LEFT = 0.5
-"""Where bars begin, on axes of copies."""
 FLOAT32 = {"dtype": "float32"}
 
 
+def limit(case: Case, what: str) -> float:
+    """Copies of x that the maps take that a pass reads and writes."""
+    moved, _ = needs(case, "float32", what)
+    return moved / (2 * 4 * case.N * case.C * case.H**2)
+
+
 def bars(result: Results) -> Figure:
-    """A row per shape: a bar for the fused operator, a mark for each other way, all in copies of x."""
+    """A row per shape, in copies of x: for the fused operator a bar from the limit on, a mark for each other way."""
     cases = by_case(ordinary(result, XSEP))
     figure = Figure(figsize=(12, 1.9 + 0.36 * len(cases)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, what in zip(panels, COPIES):
+    for axes, what in zip(panels, PASSES):
         _draw_bars(axes, cases, what)
     panels[0].set_yticks(range(len(cases)), [f"{case.group}   {sizes(case)}" for case in cases], color=INK)
     legend(figure, panels)
@@ -41,23 +44,23 @@ def bars(result: Results) -> Figure:
 def _draw_bars(axes: Axes, cases: dict[Case, list[dict]], what: str) -> None:
     where = FLOAT32 | {"pass": what}
     beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
-    for place, rows in enumerate(cases.values()):
-        copy = fastest(rows, "copy", **FLOAT32)
+    for place, (case, rows) in enumerate(cases.items()):
         found = {form: fastest(rows, form, **where) for form in ("fused", *MARKERS)}
-        copies = {form: median(row) / median(copy) for form, row in found.items() if row and copy}
-        axes.hlines(place, LEFT, max(copies.values(), default=LEFT), color="#e6e6e6", linewidth=0.8, zorder=0)
+        copies = {form: row["times_copy"] for form, row in found.items() if row}
+        least = limit(case, what)
+        axes.hlines(place, least, max(copies.values(), default=least), color="#e6e6e6", linewidth=0.8, zorder=0)
         for form, at in copies.items():
             if form == "fused":
-                axes.barh(place, at - LEFT, left=LEFT, height=0.56, color=PALETTE[form], label=form)
+                axes.barh(place, at - least, left=least, height=0.56, color=PALETTE[form], label=form)
             else:
                 axes.plot(at, place, **mark(form))
+        axes.vlines(least, place - 0.42, place + 0.42, color=INK, linewidth=1.6, label=LIMIT)
         gain = against(rows, *UNFUSED, **where)
         if gain is not None:
             color = INK if gain >= 1 else LOSS
             axes.annotate(f"{gain:.2f} ×", (1, place), xytext=(40, 0), ha="right", color=color, **beside)
     axes.annotate("vs fastest", (1, -0.85), xytext=(44, 0), ha="right", color=GREY, fontsize=8.5, **beside)
-    axes.axvline(COPIES[what], color=INK, linewidth=1.4, linestyle="--", label=LIMIT)
-    axes.set(xscale="log", xlim=(LEFT, None), ylim=(len(cases) - 0.5, -0.6))
+    axes.set(xscale="log", ylim=(len(cases) - 0.5, -0.6))
     plain_log(axes.xaxis)
     axes.tick_params(axis="y", length=0)
     style(axes, PASSES[what], "copies of x", "", "x")
@@ -68,7 +71,7 @@ def sweeps(result: Results) -> Figure:
     figure = Figure(figsize=(12, 7.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     grid = figure.subplots(2, 3, sharex="col")
-    for row, what in zip(grid, COPIES):
+    for row, what in zip(grid, PASSES):
         for axes, letter in zip(row, "NHK"):
             cases = by_case(row for row in result.ops if row["group"] == f"sweep {letter}")
             _draw_sweep(axes, cases, what, letter)
@@ -93,8 +96,8 @@ def _draw_sweep(axes: Axes, cases: dict[Case, list[dict]], what: str, letter: st
             width, size = (2.6, 5.5) if form == "fused" else (1.6, 4)
             axes.fill_between(x, low, high, color=PALETTE[form], alpha=0.2, linewidth=0)
             axes.plot(x, middle, "o-", color=PALETTE[form], label=form, linewidth=width, markersize=size)
-    copies = [fastest(rows, "copy", **FLOAT32) for rows in cases.values()]
-    copies = {value: COPIES[what] * median(row) for value, row in zip(values, copies) if row is not None}
+    copies = {case: fastest(rows, "copy", **FLOAT32) for case, rows in cases.items()}
+    copies = {getattr(case, letter): limit(case, what) * median(row) for case, row in copies.items() if row}
     axes.plot([*copies], [*copies.values()], "--", color=INK, linewidth=1.4, label=LIMIT)
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(values, [str(value) for value in values])
@@ -116,16 +119,15 @@ def roofline(result: Results) -> Figure:
 
 
 def _draw_roofline(axes: Axes, result: Results, dtype: str) -> None:
-    bandwidth, peak = (
-        value / 1e9 for value in (result.limits["copy_bytes_per_s"], result.limits["flops_per_s"][dtype])
-    )
+    limits = Limits(**result.limits)
+    bandwidth, peak = limits.copy_bytes_per_s / 1e9, limits.flops(dtype) / 1e9
     tops, intensities = {}, [peak / bandwidth]
     for case, rows in by_case(ordinary(result, XSEP)).items():
         found = [fastest(rows, form, dtype=dtype, **{"pass": "step"}) for form in ("pad+concat", "in 3×3", "fused")]
         found = [row for row in found if row is not None]
         if not found:
             continue
-        moved, flops = needed(found[0])
+        moved, flops = needs(case, dtype, "step")
         intensities.append(flops / moved)
         rates = {row["candidate"]: flops / median(row) / 1e6 for row in found}
         axes.vlines(flops / moved, min(rates.values()), max(rates.values()), color="#d4d4d4", linewidth=1.2, zorder=1)
@@ -138,7 +140,7 @@ def _draw_roofline(axes: Axes, result: Results, dtype: str) -> None:
     left, right = min(intensities) / 2, max(intensities) * 1.6
     axes.plot([left, peak / bandwidth, right], [left * bandwidth, peak, peak], color=INK, linewidth=1.6)
     note = {"textcoords": "offset points", "color": INK, "fontsize": 9.5}
-    axes.annotate(f"{peak:,.0f} GFLOP/s: matrix product", (right, peak), xytext=(-3, 5), ha="right", **note)
+    axes.annotate(f"{peak:,.0f} GFLOP/s: products", (right, peak), xytext=(-3, 5), ha="right", **note)
     axes.annotate(f"{bandwidth:,.1f} GB/s: copy", (peak / bandwidth, peak), xytext=(-12, -2), ha="right", **note)
     axes.set(xscale="log", yscale="log", xlim=(left, right))
     plain_log(axes.xaxis)

@@ -11,12 +11,19 @@ from .cases import Case
 
 UNFUSED = ("pad+concat", "in 3×3", "onnxruntime")
 """Candidates that compute what the operator does, without it."""
-GRAPH = "CUDA graph"
+GRAPH, KEPT = "CUDA graph", "memory kept"
+APART = (GRAPH, KEPT)
+"""Modes that spare all candidates what a step otherwise takes: launches, and memory fresh from the system."""
 ORIGINALS = ("c3", "depthwise")
 """Convolutions of the networks as they were, before even kernels replaced them."""
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 CASE = [field.name for field in fields(Case)]
+
+
+def ordinary(rows: Iterable[dict]) -> list[dict]:
+    """Those on the maps of networks: all but the sweeps'."""
+    return [row for row in rows if not row["group"].startswith("sweep")]
 
 
 def by_case(rows: Iterable[dict]) -> dict[Case, list[dict]]:
@@ -26,33 +33,40 @@ def by_case(rows: Iterable[dict]) -> dict[Case, list[dict]]:
     return dict(found)
 
 
-def fastest(rows: Iterable[dict], *candidates: str, **where: str) -> dict | None:
-    """The row of the least median with one of these candidates and these values.
+def fastest(rows: Iterable[dict], *candidates: str, block: int | None = None, **where: str) -> dict | None:
+    """The row of the least median, of all blocks or of one, with one of these candidates and these values.
 
-    CUDA graphs, which spare a step its launches, count only where ``mode`` asks for them.
+    Modes that stand apart count only where ``mode`` asks for them.
     """
     wanted = [
         row
         for row in rows
         if row["candidate"] in candidates
         and all(row[name] == value for name, value in where.items())
-        and ("mode" in where or row["mode"] != GRAPH)
+        and ("mode" in where or row["mode"] not in APART)
     ]
-    return min(wanted, key=median, default=None)
+    return min(wanted, key=lambda row: median(row, block), default=None)
 
 
-def median(row: dict) -> float:
-    return row["ms"]["median"]
+def median(row: dict, block: int | None = None) -> float:
+    """Milliseconds."""
+    return row["ms"]["median"] if block is None else row["ms"]["blocks"][block]
 
 
-def over(slow: dict | None, fast: dict | None) -> float | None:
+def blocks_of(rows: Iterable[dict]) -> int:
+    """In how many blocks all of them were measured."""
+    return min((len(row["ms"]["blocks"]) for row in rows), default=0)
+
+
+def over(slow: dict | None, fast: dict | None, block: int | None = None) -> float | None:
     """How many times faster ``fast`` is; None if either is missing."""
-    return None if slow is None or fast is None else median(slow) / median(fast)
+    return None if slow is None or fast is None else median(slow, block) / median(fast, block)
 
 
-def against(rows: Sequence[dict], *candidates: str, **where: str) -> float | None:
+def against(rows: Sequence[dict], *candidates: str, block: int | None = None, **where: str) -> float | None:
     """How many times faster the fastest fused row is than the fastest of the candidates, both with these values."""
-    return over(fastest(rows, *candidates, **where), fastest(rows, "fused", **where))
+    fused = fastest(rows, "fused", block=block, **where)
+    return over(fastest(rows, *candidates, block=block, **where), fused, block)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -69,17 +83,3 @@ def is_fused(row: dict) -> bool:
 def tensor_bytes(row: dict) -> int:
     """T: the bytes of x."""
     return row["N"] * row["C"] * row["H"] ** 2 * ITEMSIZE[row["dtype"]]
-
-
-def needed(row: dict) -> tuple[int, int]:
-    """Bytes and floating-point operations that XSepConv's forward or step cannot do without.
-
-    A forward reads x and writes y; a backward reads x and the gradient of y, writes that of x, and multiplies once for
-    the gradient of x and once for those of the weights.
-    """
-    side = math.ceil(row["H"] / row["stride"])
-    maps = row["N"] * row["C"]
-    x, between, y = maps * row["H"] ** 2, maps * row["H"] * side, maps * side**2
-    flops = 2 * (4 * x + row["K"] * (between + y))
-    elements = {"forward": x + y, "step": 3 * x + 2 * y}[row["pass"]]
-    return elements * ITEMSIZE[row["dtype"]], flops * {"forward": 1, "step": 3}[row["pass"]]

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .ratios import CASE
+from .timing import spread
+
+OPS = (*CASE, "dtype", "pass", "candidate", "layout", "mode")
+MODELS = ("model", "conv", "backend", "layout", "precision", "mode", "batch", "size")
+"""What a row measures, by which rows are matched."""
 FOLDER = Path(__file__).parent / "results"
 
 
@@ -23,6 +30,20 @@ class Results:
     @property
     def machine_of_models(self) -> dict:
         return self.models_machine or self.machine
+
+
+def identity(row: dict) -> tuple:
+    return tuple(row[name] for name in (OPS if "candidate" in row else MODELS))
+
+
+def merged(blocks: Iterable[Iterable[dict]]) -> list[dict]:
+    """One row for what each block has a row of, the times of which become their spread."""
+    rows: dict[tuple, dict] = {}
+    times: dict[tuple, list[list[float]]] = {}
+    for row in (row for block in blocks for row in block):
+        rows.setdefault(identity(row), row)
+        times.setdefault(identity(row), []).append(row["ms"])
+    return [row | {"ms": spread(times[key])} for key, row in rows.items()]
 
 
 def load(folder: Path) -> Results:

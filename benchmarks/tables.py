@@ -4,88 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
+from . import columns
 from .cases import Case
-from .ratios import (
-    GRAPH,
-    ORIGINALS,
-    UNFUSED,
-    against,
-    by_case,
-    fastest,
-    geometric_mean,
-    median,
-    over,
-    tensor_bytes,
-)
+from .columns import DASH, IN_BLOCKS, ratio, shown, span
+from .ratios import APART, ORIGINALS, UNFUSED, blocks_of, by_case, fastest, geometric_mean, median, over, tensor_bytes
+from .ratios import ordinary as without_sweeps
 from .results import Results
 
-DASH = "–"
 XSEP = "xsep_conv2d"
 OTHERS = ("even_conv2d", "even_depthwise_conv2d", "separable_depthwise_conv2d", "symmetric_pad2d")
 MORE = {"sweeps": "how time grows with N, H and K", "roofline": "how far from the machine's limits"}
 FORMS = {"pad+concat": "pads and a concatenation", "in 3×3": "the 2×2 in the corner of a 3×3"}
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-
-
-def ratio(value: float) -> str:
-    """In bold where the fused operator loses."""
-    return f"**{value:.2f}**" if value < 1 else f"{value:.2f}"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number of each case's rows."""
-
-    title: str
-    value: Callable[[Sequence[dict]], float | None]
-    show: Callable[[float], str] = ratio
-    worst: Callable[[Iterable[float]], float] = min
-
-    def cell(self, rows: Sequence[dict]) -> str:
-        return _cell(self.show, self.value(rows))
-
-    def summary(self, cases: Iterable[Sequence[dict]]) -> tuple[str, str]:
-        """Geometric mean and worst of the cases that have the number."""
-        values = [value for rows in cases if (value := self.value(rows)) is not None]
-        return (self.show(geometric_mean(values)), self.show(self.worst(values))) if values else (DASH, DASH)
-
-
-def _vs(*candidates: str, what: str = "step", dtype: str = "float32", **where: str) -> Callable:
-    return lambda rows: against(rows, *candidates, **{"pass": what, "dtype": dtype}, **where)
-
-
-def _vs_mode(mode: str, fused_mode: dict[str, str]) -> Callable:
-    step = {"pass": "step", "dtype": "float32"}
-    return lambda rows: over(fastest(rows, *UNFUSED, mode=mode, **step), fastest(rows, "fused", **step, **fused_mode))
-
-
-def _of_fused(field: str) -> Callable:
-    return lambda rows: (fastest(rows, "fused", dtype="float32", **{"pass": "step"}) or {}).get(field)
-
-
-LIMITS = (
-    Column("× copy", _of_fused("times_copy"), "{:.1f}".format, max),
-    Column("% of roofline", _of_fused("roofline"), lambda share: f"{100 * share:.0f}"),
-)
-XSEP_COLUMNS = (
-    Column("vs fastest", _vs(*UNFUSED)),
-    Column("NCHW", _vs(*UNFUSED, layout="NCHW")),
-    Column("channels_last", _vs(*UNFUSED, layout="channels_last")),
-    Column("vs compiled", _vs_mode("compiled", {})),
-    Column("vs K×K", _vs("K×K")),
-    Column("vs 3×3", _vs("3×3")),
-    *LIMITS,
-    Column("bf16 vs fastest", _vs(*UNFUSED, dtype="bfloat16")),
-    Column("forward vs fastest", _vs(*UNFUSED, what="forward")),
-)
-ON_GPU = (
-    Column("fp16 vs fastest", _vs(*UNFUSED, dtype="float16")),
-    Column("in CUDA graphs", _vs_mode(GRAPH, {"mode": GRAPH})),
-)
-FORWARD, STEP = Column("forward", _vs(*UNFUSED, what="forward")), Column("step", _vs(*UNFUSED))
-BF16 = Column("bf16 step", _vs(*UNFUSED, dtype="bfloat16"))
+LARGE_K = 15
+"""From which on few networks have layers."""
+ONLY_ON = {
+    "cpu": "*memory kept*: against the fastest eager one, with an allocator that gives no memory back to the system, "
+    "for maps that glibc otherwise takes from it anew each time",
+    "cuda": "*fp16*: all in float16; *in CUDA graphs*: all replayed on one set of inputs, which the L2 may keep",
+}
+"""What the columns say that only one kind of device has."""
 
 
 def headline(results: Sequence[Results]) -> str:
@@ -95,70 +34,78 @@ def headline(results: Sequence[Results]) -> str:
 
 
 def _claim(result: Results | None) -> str:
-    cases = [] if result is None else by_case(ordinary(result, XSEP)).values()
-    cases = [rows for rows in cases if STEP.value(rows) is not None]
-    if not cases:
+    cases = {} if result is None else by_case(ordinary(result, XSEP))
+    ratios = {case: value for case, rows in cases.items() if (value := columns.FASTEST.value(rows)) is not None}
+    if not ratios:
         return "not yet measured"
-    values = [STEP.value(rows) for rows in cases]
     of_case = [
-        [row for row in rows if row["candidate"] in UNFUSED and (row["pass"], row["dtype"]) == ("step", "float32")]
-        for rows in cases
+        [
+            row
+            for row in cases[case]
+            if row["candidate"] in UNFUSED and (row["pass"], row["dtype"]) == ("step", "float32")
+        ]
+        for case in ratios
     ]
     forms, layouts, modes = (_tried(of_case, name) for name in ("candidate", "layout", "mode"))
+    smaller = [value for case, value in ratios.items() if case.K < LARGE_K]
+    of_smaller = f"; {geometric_mean(smaller):.2f} without K ≥ {LARGE_K}" if 0 < len(smaller) < len(ratios) else ""
     return (
-        f"an XSepConv training step in float32 is **{geometric_mean(values):.2f} times as fast** as the fastest way "
-        f"with PyTorch's own operators ({forms}; {layouts}; {modes}), "
-        f"geometric mean of {len(values)} shapes, from {min(values):.2f} to {max(values):.2f} "
+        f"an XSepConv training step in float32 is **{geometric_mean([*ratios.values()]):.2f} times as fast** as the "
+        f"fastest way with PyTorch's own operators ({forms}; {layouts}; {modes}), "
+        f"geometric mean of {len(ratios)} shapes, from {min(ratios.values()):.2f} to {max(ratios.values()):.2f}"
+        f"{of_smaller}; {span(IN_BLOCKS.means(cases.values()))} in each block of rounds by itself "
         f"({provenance(result.machine)})"
     )
 
 
 def _tried(cases: Sequence[Sequence[dict]], field: str) -> str:
     """What a field is in these rows, and in how many cases if not in all."""
-    counts = Counter(value for rows in cases for value in dict.fromkeys(row[field] for row in rows) if value != GRAPH)
+    values = (dict.fromkeys(row[field] for row in rows if row["mode"] not in APART) for rows in cases)
+    counts = Counter(value for of_case in values for value in of_case)
     names = [FORMS.get(v, v) + (f" for {n} of {len(cases)}" if n < len(cases) else "") for v, n in counts.items()]
     return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def xsepconv(result: Results) -> str:
     cases = by_case(ordinary(result, XSEP))
-    columns = XSEP_COLUMNS + (ON_GPU if result.machine["device"] == "cuda" else ())
-    body = [[case.group, sizes(case), *(column.cell(rows) for column in columns)] for case, rows in cases.items()]
-    means, worst = zip(*(column.summary(cases.values()) for column in columns))
+    device = result.machine["device"]
+    every = columns.XSEP + columns.ONLY_ON[device]
+    body = [[case.group, sizes(case), *(column.cell(rows) for column in every)] for case, rows in cases.items()]
+    means, worst = zip(*(column.summary(cases.values()) for column in every))
     body += [["geometric mean", "", *means], ["worst", "", *worst]]
     slug = result.machine["slug"]
     more = [f"[{text}]({figure_path(slug, name)})" for name, text in MORE.items() if DRAWN[name](result)]
     source = _source(result.machine, result.ops)
     return _part(
         f"A training step of XSepConv, float32: how many times as fast as others ({source}).",
-        markdown(["maps of", "N, C, H=W, K", *(column.title for column in columns)], body, text=2),
+        markdown(["maps of", "N, C, H=W, K", *(column.title for column in every)], body, text=2),
         "Of the step, *vs fastest*: the fastest of pad + concat + 3 convolutions and 2×2-in-a-3×3 + 2 convolutions, in "
-        "any layout and mode; *NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them "
-        "under `torch.compile`; *vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, "
-        "which compute something else; *× copy*: its time in copies of x; *% of roofline*: of what one copy of 256 MiB "
-        "and one matrix product, measured before, would allow, which smaller copies and convolutions can exceed; "
-        "*bf16*: all in bfloat16; *forward*: without gradients, against onnxruntime "
-        "too; below 1, **bold**, it loses; / 2 is a stride.",
+        "any layout and mode; *in each block*: least–most of the same, had only one block of rounds been measured; "
+        "*NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them under `torch.compile`; "
+        "*vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, which compute something "
+        "else; *× copy*: its time in copies of x; *% of roofline*: of what the fastest copy of this run, and the "
+        "fastest matrix product or dense convolution, would allow; *bf16*: all in bfloat16, eager; *forward*: without "
+        f"gradients, against onnxruntime too; {ONLY_ON[device]}; below 1, **bold**, it loses; / 2 is a stride.",
         _image(slug, "bars", "Forward and step of every shape, as multiples of copying the tensor"),
         f"Also: {', '.join([*more, f'[every row](benchmarks/results/{slug})'])}; `make bench` measures again.",
     )
 
 
 def operators(result: Results) -> str:
-    columns = (FORWARD, STEP, BF16)
+    chosen = (columns.FORWARD, columns.FASTEST, columns.BF16)
     summaries, body = [], []
     for operator in OTHERS:
         cases = by_case(ordinary(result, operator))
         for case, rows in cases.items():
             step = fastest(rows, *UNFUSED, dtype="float32", **{"pass": "step"})
             name = ", ".join(step[field] for field in ("candidate", "layout", "mode")) if step else DASH
-            cells = [column.cell(rows) for column in (*columns, *LIMITS)]
+            cells = [column.cell(rows) for column in (*chosen, *columns.LIMITS)]
             body.append([f"`{operator}`", case.group, sizes(case), *cells, name])
         if cases:
-            pairs = [" / ".join(column.summary(cases.values())) for column in columns]
+            pairs = [" / ".join(column.summary(cases.values())) for column in chosen]
             summaries.append([f"`{operator}`", str(len(cases)), *pairs])
-    titles = [column.title for column in columns]
-    every = ["operator", "maps of", "N, C, H=W, K", *titles, *(column.title for column in LIMITS)]
+    titles = [column.title for column in chosen]
+    every = ["operator", "maps of", "N, C, H=W, K", *titles, *(column.title for column in columns.LIMITS)]
     return _part(
         f"The other operators: geometric mean / worst over shapes ({_source(result.machine, result.ops)}).",
         markdown(["operator", "shapes", *titles], summaries),
@@ -179,7 +126,7 @@ def memory(result: Results) -> str:
             for form in forms:
                 rows = [r for r in ordinary(result, operator) if r["candidate"] == form and r.get(field) is not None]
                 least = [min(r[field] / tensor_bytes(r) for r in of_case) for of_case in by_case(rows).values()]
-                cells.append(_range(least))
+                cells.append(span(least, 1))
         if set(cells) != {DASH}:
             body.append([f"`{operator}`", *cells])
     titles = [f"{what}: {form}" for what in ("saved", "peak") for form in forms]
@@ -200,7 +147,7 @@ def models(result: Results) -> str:
         plain = _quickest(row for row in same if row["conv"] == conv and row["backend"] == "reference")
         original = _quickest(row for row in same if row["conv"] in ORIGINALS)
         three = fused, plain, original
-        times = [_cell(ratio, over(other, fused)) for other in (plain, original)]
+        times = [shown(ratio, over(other, fused)) for other in (plain, original)]
         replaced = f"{original['conv']} → {conv}" if original else conv
         settings = precision if mode == "eager" else f"{precision}, {mode}"
         sizes = f"{fused['batch']}, {fused['size']}"
@@ -212,7 +159,8 @@ def models(result: Results) -> str:
         markdown([*titles, "saved MiB", "peak MiB"], body, text=3),
         "*images/s* with the fused operators; *vs reference*: how many times as fast as the same network in plain "
         "PyTorch; *vs original*: as the network with the convolution that was replaced; below 1, **bold**, it is "
-        "slower; each in its faster layout. *saved* for backward, and *peak* of a step: fused / reference / original.",
+        "slower; each in its faster layout, compiled ones in channels_last. *saved* for backward, and *peak* of a "
+        "step: fused / reference / original.",
         _image(result.machine["slug"], "models", "Speed and saved bytes of networks, relative to the original"),
     )
 
@@ -231,8 +179,8 @@ def _quickest(rows: Iterable[dict]) -> dict | None:
 
 
 def ordinary(result: Results, operator: str) -> list[dict]:
-    """Rows of an operator on the maps of networks: all but the sweeps'."""
-    return [row for row in result.ops if row["operator"] == operator and not row["group"].startswith("sweep")]
+    """An operator's rows on the maps of networks."""
+    return [row for row in without_sweeps(result.ops) if row["operator"] == operator]
 
 
 def sizes(case: Case) -> str:
@@ -265,8 +213,8 @@ def provenance(machine: dict) -> str:
 
 def _source(machine: dict, rows: Sequence[dict]) -> str:
     rounds = sorted({row["ms"]["rounds"] for row in rows})
-    counted = f"medians of {rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
-    return f"{provenance(machine)}; one process, interleaved, {counted}"
+    counted = f"{rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
+    return f"{provenance(machine)}; one process, interleaved, medians of {counted} rounds in {blocks_of(rows)} blocks"
 
 
 def _part(*paragraphs: str) -> str:
@@ -277,10 +225,6 @@ def _image(slug: str, name: str, alternative: str) -> str:
     return f"![{alternative}]({figure_path(slug, name)})"
 
 
-def _cell(show: Callable[[float], str], value: float | None) -> str:
-    return DASH if value is None else show(value)
-
-
 def _throughput(row: dict) -> str:
     return f"{row['images_per_s']:.{0 if row['images_per_s'] >= 100 else 1}f}"
 
@@ -289,11 +233,4 @@ def _mebibytes(rows: Sequence[dict | None], field: str) -> str:
     counts = [(row or {}).get(field) for row in rows]
     if counts[0] is None:
         return DASH
-    return " / ".join(_cell(lambda count: f"{count / 2**20:.0f}", count) for count in counts)
-
-
-def _range(values: Sequence[float]) -> str:
-    if not values:
-        return DASH
-    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
-    return low if low == high else f"{low}–{high}"
+    return " / ".join(shown(lambda count: f"{count / 2**20:.0f}", count) for count in counts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
+from random import Random
 from statistics import median, quantiles
 from typing import TypeVar
 
@@ -11,12 +13,15 @@ import torch
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
+LEAST_ROUNDS = 5
+PAUSE_CYCLES = 2_000_000
+"""About a millisecond of a GPU, in which the CPU queues what is timed."""
 
 
 def interleaved(
     candidates: dict[Name, Call], rounds: int, device: str = "cpu", at_most_s: float | None = None
-) -> dict[Name, dict[str, float]]:
-    """Milliseconds of each candidate: median and spread over ``rounds``, each of which runs every candidate once.
+) -> dict[Name, list[float]]:
+    """Milliseconds of each candidate in each of ``rounds`` rounds; a round runs every candidate once, in random order.
 
     What disturbs the machine disturbs all candidates alike; ratios of medians are what to read. A first round warms up
     and does not count. After ``at_most_s`` seconds no further round starts, once there are five. On a GPU the times are
@@ -26,46 +31,47 @@ def interleaved(
         call()
     times: dict[Name, list[float]] = {name: [] for name in candidates}
     run = _cuda_round if torch.device(device).type == "cuda" else _round
+    order, random = [*candidates.items()], Random(0)
     start = time.perf_counter()
     for number in range(rounds):
-        if number >= 5 and at_most_s is not None and time.perf_counter() - start > at_most_s:
+        if number >= LEAST_ROUNDS and at_most_s is not None and time.perf_counter() - start > at_most_s:
             break
-        for name, milliseconds in run(candidates).items():
+        random.shuffle(order)
+        for name, milliseconds in run(order).items():
             times[name].append(milliseconds)
-    return {name: spread(values) for name, values in times.items()}
+    return times
 
 
-def spread(milliseconds: list[float]) -> dict[str, float]:
-    """Median, quartiles, outer deciles, least, and how many there are."""
-    deciles, quarters = quantiles(milliseconds, n=10), quantiles(milliseconds, n=4)
-    return {
-        "median": median(milliseconds),
-        "p10": deciles[0],
-        "p25": quarters[0],
-        "p75": quarters[2],
-        "p90": deciles[-1],
-        "min": min(milliseconds),
-        "rounds": len(milliseconds),
-    }
+def spread(blocks: Sequence[Sequence[float]]) -> dict[str, float | list[float]]:
+    """Of milliseconds: median, quartiles, outer deciles, least and count of all, and the median of each block."""
+    every = [*chain.from_iterable(blocks)]
+    tenths, quarters = (quantiles(every, n=n, method="inclusive") for n in (10, 4))
+    found = {"median": median(every), "p10": tenths[0], "p25": quarters[0], "p75": quarters[2], "p90": tenths[-1]}
+    found = {name: _four_digits(value) for name, value in (found | {"min": min(every)}).items()}
+    return found | {"rounds": len(every), "blocks": [_four_digits(median(block)) for block in blocks]}
 
 
-def _round(candidates: dict[Name, Call]) -> dict[Name, float]:
+def _four_digits(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _round(candidates: Sequence[tuple[Name, Call]]) -> dict[Name, float]:
     times = {}
-    for name, call in candidates.items():
+    for name, call in candidates:
         start = time.perf_counter()
         call()
         times[name] = 1e3 * (time.perf_counter() - start)
     return times
 
 
-def _cuda_round(candidates: dict[Name, Call]) -> dict[Name, float]:
-    """All calls are queued before the GPU is waited for, behind a pause that lets the CPU run ahead: the time from a
-    call's start event to its end event is then the GPU's own, unless the CPU is the slower of the two."""
+def _cuda_round(candidates: Sequence[tuple[Name, Call]]) -> dict[Name, float]:
+    """All calls are queued before the GPU is waited for, each behind a pause that lets the CPU run ahead: the time from
+    a call's start event to its end event is then the GPU's own, unless queueing takes longer than the pause."""
     events = {}
     torch.cuda.synchronize()
-    torch.cuda._sleep(2_000_000)
-    for name, call in candidates.items():
+    for name, call in candidates:
         events[name] = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda._sleep(PAUSE_CYCLES)
         events[name][0].record()
         call()
         events[name][1].record()

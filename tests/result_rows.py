@@ -17,12 +17,14 @@ T = 2 * 8 * 16 * 16 * 4
 
 def spread(median, width=0.02):
     quartiles = {"p25": median * (1 - width / 2), "p75": median * (1 + width / 2)}
-    return quartiles | {"median": median, "p10": median * (1 - width), "p90": median * (1 + width), "rounds": 25}
+    deciles = {"p10": median * (1 - width), "p90": median * (1 + width)}
+    blocks = [median * (1 - width / 4), median, median * (1 + width / 4)]
+    return quartiles | deciles | {"median": median, "rounds": 25, "blocks": blocks}
 
 
 def row(candidate, median, layout="NCHW", mode="eager", what="step", dtype="float32", case=FIRST, width=0.02, **more):
     named = {"candidate": candidate, "layout": layout, "mode": mode, "pass": what, "dtype": dtype}
-    return case | named | {"ms": spread(median, width)} | more
+    return case | named | {"ms": spread(median, width), "times_copy": median / 0.5} | more
 
 
 def trained(conv, backend, rate, layout="NCHW", precision="float32", mode="eager", **more):

@@ -35,6 +35,24 @@ def test_compare_is_silent_on_drift_noise_and_trifles(width, slower):
     assert "Nothing changed" in compare.described(found)
 
 
+def test_compare_divides_by_what_was_interleaved_with_the_row():
+    """One case met another machine; the fused row of it is as slow as the rest of it, that of another case is not."""
+    old, new = planted(), planted()
+    for one in new[:2]:
+        one["ms"] = spread(3 * old[0]["ms"]["median"])
+    assert not compare.compare(old, new).changed
+    new[2]["ms"] = spread(3 * old[2]["ms"]["median"])
+    (change,) = compare.compare(old, new).changed
+    assert (change.row["N"], change.ratio) == (2, pytest.approx(3))
+
+
+def test_compare_is_silent_where_blocks_overlap():
+    old, new = planted(), planted(fused=1.2)
+    for one in new:
+        one["ms"]["blocks"][0] /= 1.2
+    assert not compare.compare(old, new).changed
+
+
 def test_compare_lists_what_is_in_one_only():
     rows = planted()
     found = compare.compare(rows[1:], rows[:-1])
@@ -95,6 +113,16 @@ def test_guard_measures_again_what_failed():
 
     assert all(one.passed for one in guard.guard(measured, [], "cpu"))
     assert asked == [list(guard.GUARDED), [guard.GUARDED[0]]]
+
+
+def test_guard_reads_no_sweep(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(guard, "machines", lambda: [tmp_path / "mine"])
+    monkeypatch.setattr(guard, "description", lambda device: CPU | {"slug": "mine"})
+    sweeps = [one | {"group": "sweep N"} for one in guarded(40)]
+    save({"machine": CPU, "rows": [*guarded(4), *sweeps]}, tmp_path / "mine/ops.json")
+    monkeypatch.setattr(guard, "measure", lambda cases, **_: guarded(3, cases))
+    guard.main([])
+    assert "28.00" not in capsys.readouterr().out
 
 
 def test_guard_as_a_command(monkeypatch, capsys, tmp_path):

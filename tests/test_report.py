@@ -1,15 +1,12 @@
 """README's tables and figures, against rows whose numbers are worked out by hand."""
 
 import pytest
-import torch
 from PIL import Image
 from result_rows import CPU, FIRST, GPU, LIMITS, MODELS, OPS, PAD, row
 
 from benchmarks import figures, report, tables
-from benchmarks.candidates import candidates
-from benchmarks.cases import Case
-from benchmarks.limits import needs
-from benchmarks.ratios import fastest, needed
+from benchmarks.columns import IN_BLOCKS
+from benchmarks.ratios import KEPT, fastest
 from benchmarks.results import Results, load, save
 
 
@@ -37,6 +34,7 @@ def committed(tmp_path, monkeypatch):
     return readme
 
 
+LARGER = FIRST | {"K": 15}
 MARKERS = ("headline", "xsepconv", "operators", "memory", "models")
 
 
@@ -48,6 +46,16 @@ def sweep():
         for form in ("fused", "copy")
         for what in ("forward", "step")
     ]
+
+
+def test_figures_are_drawn_again_when_the_drawing_has_changed(committed, monkeypatch, tmp_path):
+    report.main([])
+    report.main(["--check"])
+    changed = tmp_path / "plotting.py"
+    changed.write_text("other colours")
+    monkeypatch.setattr(figures.plotting, "__file__", str(changed))
+    with pytest.raises(SystemExit, match="bars"):
+        report.main(["--check"])
 
 
 def test_the_report_writes_readme_and_figures(committed):
@@ -106,32 +114,35 @@ def test_of_each_kind_of_device_the_last_measured_is_shown():
 
 
 def test_steps_of_xsepconv():
-    found = {tuple(line[:2]): line[2:] for line in lines(tables.xsepconv(Results(CPU, LIMITS, [*OPS, *sweep()])), 12)}
-    first = ["3.00", "3.00", "3.00", "3.00", "2.50", "**0.75**", "4.0", "50", "3.50", "2.25"]
-    second = ["**0.75**", "**0.75**", "–", "–", "–", "–", "16.0", "–", "–", "–"]
+    kept = [row("in 3×3", 3, mode=KEPT), row("fused", 2.5, mode=KEPT)]
+    text = tables.xsepconv(Results(CPU, LIMITS, [*OPS, *sweep(), *kept]))
+    found = {tuple(line[:2]): line[2:] for line in lines(text, 14)}
+    first = ["3.00", "3.00", "3.00", "3.00", "3.00", "2.50", "**0.75**", "4.0", "50", "3.50", "2.25", "1.20"]
+    second = ["**0.75**", "0.75", "**0.75**", "–", "–", "–", "–", "16.0", "–", "–", "–", "–"]
     assert found["ConvNeXt", "2, 8, 16, 7"] == first
     assert found["EfficientNet", "2, 8, 16, 3 / 2"] == second
-    assert found["geometric mean", ""] == [
-        "1.50",
-        "1.50",
-        "3.00",
-        "3.00",
-        "2.50",
-        "**0.75**",
-        "8.0",
-        "50",
-        "3.50",
-        "2.25",
-    ]
-    assert found["worst", ""][:7] == ["**0.75**", "**0.75**", "3.00", "3.00", "2.50", "**0.75**", "16.0"]
+    means = ["1.50", "1.50", "1.50", "3.00", "3.00", "2.50", "**0.75**", "8.0", "50", "3.50", "2.25", "1.20"]
+    assert found["geometric mean", ""] == means
+    assert found["worst", ""][:8] == ["**0.75**", "", "**0.75**", "3.00", "3.00", "2.50", "**0.75**", "16.0"]
     assert len(found) == 6  # and head and rule, but no sweeps
+    assert "medians of 25 rounds in 3 blocks" in text
 
 
 def test_cuda_graphs_count_apart():
     graphs = [row("in 3×3", 0.5, mode="CUDA graph"), row("fused", 0.25, mode="CUDA graph")]
-    first = lines(tables.xsepconv(Results(GPU, LIMITS, [*OPS, *graphs])), 14)[2]
+    first = lines(tables.xsepconv(Results(GPU, LIMITS, [*OPS, *graphs])), 15)[2]
     assert (first[2], first[-1]) == ("3.00", "2.00")
     assert fastest(graphs, "fused") is None
+
+
+def test_a_block_by_itself():
+    """In the middle block the other form is the fastest."""
+    rows = [row("fused", 2), row("pad+concat", 6), row("in 3×3", 7)]
+    for one, blocks in zip(rows, ((2, 2, 1), (6, 6, 6), (7, 5, 8))):
+        one["ms"]["blocks"] = list(blocks)
+    assert IN_BLOCKS.values(rows) == [3, 2.5, 6]
+    assert IN_BLOCKS.cell(rows) == "2.50–6.00"
+    assert IN_BLOCKS.means([rows, rows]) == pytest.approx([3, 2.5, 6])
 
 
 def test_other_operators():
@@ -175,8 +186,15 @@ def test_headline():
     cpu, gpu = Results(CPU, LIMITS, OPS), Results(GPU, LIMITS, [row("fused", 2), row("pad+concat", 1)])
     text = tables.headline([cpu])
     assert text.startswith("CPU: an XSepConv training step in float32 is **1.50 times as fast** as the fastest way")
-    assert "geometric mean of 2 shapes, from 0.75 to 3.00 (Some CPU, 2 threads, torch 9.9, 2026-01-02" in text
+    assert "geometric mean of 2 shapes, from 0.75 to 3.00; 1.50" in text
+    assert "(Some CPU, 2 threads, torch 9.9, 2026-01-02" in text
     assert "NCHW or channels_last for 1 of 2; eager or compiled for 1 of 2" in text
+    assert "1.50 without" not in text
+    assert "1.50 in each block of rounds by itself (Some CPU" in text
+    larger = [row("fused", 1, case=LARGER), row("in 3×3", 12, case=LARGER), row("in 3×3", 0.1, mode=KEPT)]
+    assert "of 3 shapes, from 0.75 to 12.00; 1.50 without K ≥ 15; 3.00 in each" in tables.headline(
+        [Results(CPU, LIMITS, [*OPS, *larger])]
+    )
     assert text.endswith("GPU: not yet measured.")
     assert "GPU: an XSepConv training step in float32 is **0.50 times as fast**" in tables.headline([cpu, gpu])
     assert tables.headline([]) == "CPU: not yet measured. GPU: not yet measured."
@@ -184,15 +202,3 @@ def test_headline():
 
 def test_without_results_nothing_is_claimed():
     assert set(report.parts([]).values()) == {"Not yet measured.", tables.headline([])}
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("what", ["forward", "step"])
-def test_what_xsepconv_needs(what, stride):
-    case = Case(2, 4, 9, 5, stride=stride)
-    fused = candidates(case, torch.float32, forms=("fused",))["fused, NCHW"]
-    assert needed(vars(case) | {"pass": what, "dtype": "float32"}) == needs(fused, what)
-
-
-def test_committed_results_lie_in_their_machines_folder():
-    assert all(load(folder).machine["slug"] == folder.name for folder in report.machines())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..machine import set_up
 from .report import Report
 
 
@@ -18,6 +19,7 @@ def parse(doc: str, run: Callable[..., None], **flags: str) -> None:
     for name, meaning in flags.items():
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=meaning)
     options = vars(parser.parse_args())
+    set_up()
     report = Report(options.pop("out"))
     run(report, options.pop("device"), **options)
     sys.exit(not report.passed)

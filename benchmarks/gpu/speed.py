@@ -8,12 +8,13 @@ L2; medians. The file holds every median.
 
 from __future__ import annotations
 
-import math
+from statistics import median
 
 import torch
 
 from ..candidates import EXACT, candidates, compiled, with_cudnn_benchmark
 from ..cases import Case
+from ..limits import sets_for
 from ..timing import interleaved
 from .arguments import parse
 from .goals import evaluate
@@ -43,13 +44,7 @@ MORE = (
     ((64, 64, 112, 3), BF16),
     ((256, 240, 28, 5), FP16),
 )
-ROTATED_BYTES = 256 << 20  # of x and gradient of all sets: several times the L2 of any GPU
 ROUNDS = 15
-
-
-def sets_for(shape: tuple[int, int, int, int], dtype: torch.dtype) -> int:
-    N, C, H, _ = shape
-    return max(2, math.ceil(ROTATED_BYTES / (2 * N * C * H * H * dtype.itemsize)))
 
 
 def calls_of(shape, dtype, device: str, with_compiled: bool, sets: int) -> dict[str, object]:
@@ -68,8 +63,8 @@ def calls_of(shape, dtype, device: str, with_compiled: bool, sets: int) -> dict[
             if name.startswith("fused"):
                 calls[f"backward | {name} | {variant}"] = form.backwards()
             elif variant == "eager" and torch.device(device).type == "cuda":
-                calls[f"forward | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form.forwards())
-                calls[f"step | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form.steps())
+                calls[f"forward | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form).forwards()
+                calls[f"step | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form).steps()
     if not with_compiled:
         for name, candidate in candidates(Case(*shape), dtype, device, sets, ("3×3",)).items():
             calls[f"forward | {name} | eager"] = candidate.forwards()
@@ -83,9 +78,9 @@ def run(report: Report, device: str, compiled: bool = False, more: bool = False,
     for shape, dtype in shapes:
         label = f"{', '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
         with report.guard(f"timing {label}"):
-            sets = sets_for(shape, dtype) if torch.device(device).type == "cuda" else 1
+            sets = sets_for(Case(*shape), dtype, device) if torch.device(device).type == "cuda" else 1
             times = interleaved(calls_of(shape, dtype, device, compiled, sets), rounds, device)
-            medians = {name: value["median"] for name, value in times.items()}
+            medians = {name: median(milliseconds) for name, milliseconds in times.items()}
             measured.append({"shape": shape, "dtype": str(dtype).removeprefix("torch."), "milliseconds": medians})
             report.note("measured", measured)
             for name, milliseconds in sorted(medians.items(), key=lambda item: item[1]):

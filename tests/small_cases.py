@@ -1,0 +1,11 @@
+"""A case of each operator that takes no time."""
+
+from benchmarks.cases import Case
+
+SMALL = {
+    "symmetric_pad2d": Case(2, 6, 9, 4, "symmetric_pad2d"),
+    "even_conv2d": Case(2, 6, 9, 4, "even_conv2d", stride=2),
+    "even_depthwise_conv2d": Case(2, 6, 9, 2, "even_depthwise_conv2d"),
+    "separable_depthwise_conv2d": Case(2, 6, 9, 5, "separable_depthwise_conv2d"),
+    "xsep_conv2d": Case(2, 6, 9, 5, stride=2),
+}

@@ -1,0 +1,162 @@
+"""What the benchmarks measure with: times in turns and blocks, the machine's limits, bytes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_cases import SMALL
+
+from benchmarks.candidates import candidates
+from benchmarks.cases import OTHERS, SWEEPS, XSEP
+from benchmarks.limits import Limits, copies_of, measure_limits, needs, sets_for
+from benchmarks.machine import last_level_cache
+from benchmarks.memory import peak_bytes, saved_bytes
+from benchmarks.results import merged
+from benchmarks.timing import interleaved, spread
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMITS = Limits(1e10, {"float32": 1e11, "bfloat16": 1e11})
+
+
+@pytest.fixture(params=SMALL)
+def case(request):
+    return SMALL[request.param]
+
+
+def test_spread():
+    values = list(np.random.default_rng(0).permutation(101) + 1.0)
+    found = spread([values[:50], values[50:], [51.0]])
+    deciles = dict(
+        zip(("min", "p10", "p25", "median", "p75", "p90"), np.quantile([*values, 51], (0, 0.1, 0.25, 0.5, 0.75, 0.9)))
+    )
+    assert {name: found[name] for name in deciles} == pytest.approx(deciles, rel=1e-3)
+    assert found["rounds"] == 102
+    assert found["blocks"] == [np.median(values[:50]), np.median(values[50:]), 51]
+    assert spread([[1.23456789, 1.23456789]])["median"] == 1.235
+
+
+def test_candidates_take_turns_in_changing_order():
+    order = []
+    times = interleaved({name: lambda name=name: order.append(name) for name in "abc"}, 20)
+    rounds = ["".join(order[at : at + 3]) for at in range(0, len(order), 3)]
+    assert all(sorted(one) == list("abc") for one in rounds)
+    assert len(set(rounds)) > 3
+    assert len(times["a"]) == len(times["b"]) == 20
+    again = []
+    interleaved({name: lambda name=name: again.append(name) for name in "abc"}, 20)
+    assert again == order
+
+
+def test_times_are_times_and_end():
+    times = interleaved({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 100, at_most_s=0.05)
+    assert len(times["slow"]) == 5
+    assert 20 <= np.median(times["slow"]) < 60
+    assert np.median(times["fast"]) < 1
+
+
+def test_blocks_are_merged():
+    rows = [{"model": "net", "ms": 1}] * 2
+    keys = dict.fromkeys(("conv", "backend", "layout", "precision", "mode", "batch", "size"), 0)
+    blocks = [
+        [row | keys | {"batch": n, "ms": [n + 1.0, block + 2.0]} for n, row in enumerate(rows)] for block in range(3)
+    ]
+    first, second = merged(blocks)
+    assert (first["ms"]["rounds"], first["ms"]["blocks"]) == (6, [1.5, 2, 2.5])
+    assert (second["ms"]["min"], second["ms"]["blocks"]) == (2, [2, 2.5, 3])
+
+
+@pytest.mark.parametrize("what", ["forward", "backward", "step"])
+def test_what_an_operator_needs(case, what):
+    """Maps by their shapes; products by what PyTorch counts of a dense or depthwise convolution's forward."""
+    plain = candidates(case, torch.bfloat16)["pad+concat, NCHW"]
+    (x, grad), taps = plain.sets[0], [weight[0].numel() for weight in plain.weights]
+    at = [grad.numel()] * len(taps)
+    if case.operator in ("separable_depthwise_conv2d", "xsep_conv2d"):
+        at[-2] = 2 * 6 * 9 * grad.shape[3]
+    if case.operator == "xsep_conv2d":
+        at[0] = x.numel()
+    maps = {"forward": x.nbytes + grad.nbytes, "backward": x.nbytes + grad.nbytes + (x.nbytes if taps else 0)}
+    flops = {"forward": 2 * sum(map(int.__mul__, taps, at))}
+    flops["backward"] = 2 * flops["forward"]
+    expected = [sum(found.values()) if what == "step" else found[what] for found in (maps, flops)]
+    assert list(needs(case, "bfloat16", what)) == expected
+
+
+def test_limits():
+    assert LIMITS.milliseconds(10**7, 10**7, "float32") == 1
+    assert LIMITS.milliseconds(10**7, 10**9, "bfloat16") == 10
+    wide = Limits(2e10, {"float32": 2e11})
+    highest = Limits.highest([LIMITS, wide])
+    assert highest == Limits(2e10, {"float32": 2e11, "bfloat16": 1e11})
+    assert highest.milliseconds(0, 10**9, "bfloat16") == 5
+
+
+def test_the_fastest_copy_is_a_limit():
+    (copy,) = merged([[{**vars(SMALL["xsep_conv2d"]), **COPY, "ms": [2.0, 3.0]}]])
+    assert copies_of([copy]).copy_bytes_per_s == 2 * 4 * 2 * 6 * 81 / 2e-3
+
+
+COPY = {"dtype": "float32", "pass": "forward", "candidate": "copy", "layout": "NCHW", "mode": "eager"}
+
+
+def test_the_machines_limits_are_plausible(monkeypatch):
+    monkeypatch.setattr("benchmarks.limits.COPIED_BYTES", {"cpu": 1 << 22})
+    monkeypatch.setattr("benchmarks.limits.MATRIX", {"cpu": (128,)})
+    monkeypatch.setattr("benchmarks.limits.MAPS", {"cpu": ((1, 8, 8),)})
+    limits = measure_limits("cpu", (torch.float32,))
+    assert 1e8 < limits.copy_bytes_per_s < 1e13
+    assert 1e8 < limits.flops_per_s["float32"] < 1e14
+
+
+def test_inputs_do_not_fit_into_the_cache():
+    for case in (*XSEP, *OTHERS, *SWEEPS):
+        sets = sets_for(case, torch.float32, "cpu")
+        assert sets * 2 * 4 * case.N * case.C * case.H**2 >= max(64 << 20, 2 * (last_level_cache() or 0))
+        assert sets >= 2
+
+
+def test_saved_bytes():
+    found = candidates(SMALL["xsep_conv2d"], torch.float32)
+    x, weights = 4 * 2 * 6 * 81, 4 * 6 * (4 + 5 + 5)
+    assert saved_bytes(found["fused, NCHW"].forward) == x + weights
+    assert saved_bytes(found["pad+concat, NCHW"].forward) > 2 * (x + weights)
+    fused = found["fused, NCHW"]
+    assert saved_bytes(fused.forward, without=[fused.sets[0][0]]) == weights
+
+
+def test_peak_bytes():
+    if peak_bytes(lambda: None) is None:
+        pytest.skip("no /proc/self/clear_refs here")
+    size = 64 << 20
+
+    def call():
+        first = torch.ones(size // 4)
+        del first
+        second = torch.ones(size // 4)
+        return second + second
+
+    assert size * 1.9 < peak_bytes(call) < size * 2.2
+
+
+KEEPING = """
+import resource, sys, torch
+from benchmarks.memory import keep_memory
+sys.exit(3) if not keep_memory() else None
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(*(faults() for _ in range(30)))
+"""
+
+
+def test_memory_is_kept():
+    ran = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True, cwd=ROOT)
+    if ran.returncode == 3:
+        pytest.skip("this allocator cannot be told to keep memory")
+    first, *_, last = map(int, ran.stdout.split())
+    assert first > 1000 > 10 * last
