@@ -1,30 +1,15 @@
-"""Bytes that a step keeps and takes."""
+"""Bytes that a step takes."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def saved_bytes(forward: Callable[[], object], without: Iterable[torch.Tensor] = ()) -> int:
-    """Storages that autograd keeps between the forward and its backward, each once, but none of ``without``."""
-    kept: dict[int, torch.Tensor] = {}
-    left_out = {tensor.untyped_storage().data_ptr() for tensor in without}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with saved_tensors_hooks(note, lambda tensor: tensor):
-        forward()
-    return sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in left_out)
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int | None:

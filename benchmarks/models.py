@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from evenconv_cuda import use_backend
 from evenconv_cuda.models import create_model
+from evenconv_cuda.saved import saved_bytes
 
 from .candidates import LAYOUTS
 from .command import BLOCKS, parse, write
-from .memory import peak_bytes, saved_bytes
+from .memory import peak_bytes
 from .results import merged
 from .timing import interleaved
 

@@ -18,12 +18,14 @@ from itertools import product
 import torch
 from tqdm import tqdm
 
+from evenconv_cuda.saved import saved_bytes
+
 from .candidates import EXACT, Candidate, candidates, compiled, is_right, with_cudnn_benchmark
 from .cases import OTHERS, SWEEPS, XSEP, Case
 from .command import BLOCKS, parse, write
 from .gpu.behaviour import captured
 from .limits import Limits, copies_of, measure_limits, needs, sets_for, short
-from .memory import keep_memory, peak_bytes, saved_bytes
+from .memory import keep_memory, peak_bytes
 from .onnx_runtime import onnx_forward, why_no_onnx
 from .ratios import CASE, GRAPH, KEPT, UNFUSED
 from .results import merged

@@ -121,7 +121,7 @@ def test_shifts_of_the_blocks_cancel():
 
 
 def test_saved_bytes_counts_a_storage_once_and_no_parameter():
-    from evenconv_cuda.demo.training import saved_bytes
+    from evenconv_cuda.demo.training import saved_by_a_forward
 
     class Twice(torch.nn.Linear):
         def forward(self, x):
@@ -129,9 +129,9 @@ def test_saved_bytes_counts_a_storage_once_and_no_parameter():
             return y * y
 
     images, labels = torch.rand(8, 16), torch.zeros(8, dtype=torch.long)
-    saved = saved_bytes("fused", Twice(16, 4), images, labels)
-    of_cross_entropy = saved_bytes("fused", torch.nn.Linear(16, 4), images, labels)
+    saved = saved_by_a_forward("fused", Twice(16, 4), images, labels)
+    of_cross_entropy = saved_by_a_forward("fused", torch.nn.Linear(16, 4), images, labels)
     assert saved - of_cross_entropy == 8 * 4 * 4
     assert of_cross_entropy >= images.nbytes + labels.nbytes
     wide = torch.nn.Sequential(torch.nn.Linear(16, 1000), torch.nn.Linear(1000, 4))
-    assert saved_bytes("fused", wide, images, labels) - of_cross_entropy == 8 * 1000 * 4
+    assert saved_by_a_forward("fused", wide, images, labels) - of_cross_entropy == 8 * 1000 * 4

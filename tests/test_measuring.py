@@ -14,9 +14,10 @@ from benchmarks.candidates import candidates
 from benchmarks.cases import OTHERS, SWEEPS, XSEP
 from benchmarks.limits import Limits, copies_of, measure_limits, needs, sets_for
 from benchmarks.machine import last_level_cache
-from benchmarks.memory import peak_bytes, saved_bytes
+from benchmarks.memory import peak_bytes
 from benchmarks.results import merged
 from benchmarks.timing import interleaved, spread
+from evenconv_cuda.saved import saved_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = Limits(1e10, {"float32": 1e11, "bfloat16": 1e11})

@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 
 from evenconv_cuda.extension import load_extension
+from evenconv_cuda.saved import saved_bytes
 
 from ..candidates import LAYOUTS, candidates
 from ..cases import Case
-from ..memory import peak_bytes, saved_bytes
+from ..memory import peak_bytes
 from .arguments import parse
 from .goals import Goal
 from .report import Report

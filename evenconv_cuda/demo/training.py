@@ -11,11 +11,11 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 from ..backend import use_backend
 from ..machine import synchronize
+from ..saved import saved_bytes
 from .data import Digits
 from .network import digit_network
 
@@ -81,26 +81,17 @@ def train(digits: Digits, options: Namespace, memory_format: torch.memory_format
                 bar.set_postfix(losses, refresh=False)
                 bar.update()
     for run in runs:
-        run.saved_bytes = saved_bytes(run.backend, model, digits.train_images[batch], digits.train_labels[batch])
+        run.saved_bytes = saved_by_a_forward(run.backend, model, digits.train_images[batch], digits.train_labels[batch])
         run.accuracy = accuracy(run.backend, run.model, digits.test_images, digits.test_labels)
     return runs
 
 
-def saved_bytes(backend: str, model: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """Size of the storages that one forward keeps for backward, parameters and buffers aside."""
-    storages: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with use_backend(backend), saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = F.cross_entropy(model(images), labels)
-    for tensor in chain(model.parameters(), model.buffers()):
-        storages.pop(tensor.untyped_storage().data_ptr(), None)
-    del loss
-    return sum(storages.values())
+def saved_by_a_forward(backend: str, model: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """Bytes that are kept for backward, parameters and buffers aside."""
+    with use_backend(backend):
+        return saved_bytes(
+            lambda: F.cross_entropy(model(images), labels), without=chain(model.parameters(), model.buffers())
+        )
 
 
 @torch.no_grad()
