@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -68,11 +67,15 @@ class Candidate:
     """The first set's result, dx and weights' gradients in float64."""
     corner: Corner | None = None
     """Where the kernel of the first weight lies in it, if that is larger."""
-    around: Callable[[], AbstractContextManager] = nullcontext
     turns: Iterator[int] = field(default_factory=count)
     """Counts calls. All that walk the same sets share it: none is given what the one before it has read."""
     error: float | None = None
     """The largest of the step's results, each relative to the largest value of the float64 one; None before a check."""
+
+    def infer(self) -> Tensor:
+        """Result of the first set, without a graph."""
+        with torch.no_grad():
+            return self.function(self.sets[0][0], *self.weights)
 
     def forward(self) -> Tensor:
         """Result of the first set, with its graph."""
@@ -81,8 +84,7 @@ class Candidate:
 
     def step(self) -> list[Tensor]:
         """Result and gradients of the first set."""
-        with self.around():
-            return _step(self.function, *self.sets[0], self.weights)
+        return _step(self.function, *self.sets[0], self.weights)
 
     def forwards(self) -> Callable[[], Tensor]:
         return self._in_turn(self.sets, torch.no_grad()(lambda pair: self.function(pair[0], *self.weights)))
@@ -99,16 +101,12 @@ class Candidate:
         return self._in_turn(kept, lambda one: torch.autograd.grad(*one, retain_graph=True))
 
     def copies(self) -> Callable[[], Tensor]:
-        """A copy of x to a tensor that is there."""
-        pairs = [(torch.empty_like(x), x) for x, _ in self.sets]
+        """A copy of x to memory that the system has handed out before."""
+        pairs = [(x.clone(), x) for x, _ in self.sets]
         return self._in_turn(pairs, lambda pair: pair[0].copy_(pair[1]))
 
     def _in_turn(self, each: list[One], call: Callable[[One], Result]) -> Callable[[], Result]:
-        def call_next() -> Result:
-            with self.around():
-                return call(each[next(self.turns) % len(each)])
-
-        return call_next
+        return lambda: call(each[next(self.turns) % len(each)])
 
 
 def candidates(
@@ -142,24 +140,36 @@ def candidates(
         turns = count()
         for name in (name for name in forms if name in found):
             form = found[name]
-            parameters = [weight.to(dtype) for weight in form.weights]
+            parameters = [weight.to(dtype).contiguous(memory_format=memory_format) for weight in form.weights]
             candidate = Candidate(form.function, low, parameters, exact[name], form.corner, turns=turns)
-            if is_right(f"{name}, {layout}, eager", candidate, candidate.step(), case):
+            if is_right(f"{name}, {layout}, eager", candidate, case):
                 usable[f"{name}, {layout}"] = candidate
     return usable
 
 
-def is_right(name: str, candidate: Candidate, results: list[Tensor], case: Case) -> bool:
-    """Whether a step's results are near enough to be timed; notes their error, and a line says so if they are not."""
+def is_right(name: str, candidate: Candidate, case: Case, replayed: list[Tensor] | None = None) -> bool:
+    """Whether the candidate may be timed: its forward, and its step or what of one was ``replayed``, are near enough.
+
+    Notes the largest error, and a line says so if it is too large.
+    """
+    results = candidate.step() if replayed is None else replayed
     dtype = results[0].dtype
     if candidate.corner is not None:
         results = [*results[:2], candidate.corner.take(results[2]), *results[3:]]
-    pairs = zip(results, candidate.exact, strict=True)
-    candidate.error = max(((found.double() - exact).abs().max() / exact.abs().max()).item() for found, exact in pairs)
-    right = candidate.error <= TOLERANCE[dtype]
+    pairs = [*zip(results, candidate.exact, strict=True), (candidate.infer(), candidate.exact[0])]
+    errors = [relative_error(found, exact) for found, exact in pairs]
+    right = all(error <= TOLERANCE[dtype] for error in errors)
+    candidate.error = max(errors)
     if not right:
-        print(f"{name} is wrong for {case} in {dtype} (by {candidate.error:.1e}): not timed")
+        print(f"{name} is wrong for {case} in {dtype} (by {', '.join(f'{e:.1e}' for e in errors)}): not timed")
     return right
+
+
+def relative_error(found: Tensor, exact: Tensor) -> float:
+    """The largest difference, relative to the largest value."""
+    if found.shape != exact.shape:
+        return math.inf
+    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
 
 
 def compiled(candidate: Candidate) -> Candidate:
@@ -167,12 +177,6 @@ def compiled(candidate: Candidate) -> Candidate:
     on_gpu = candidate.sets[0][0].is_cuda
     mode = "max-autotune-no-cudagraphs" if on_gpu else "default"
     return replace(candidate, function=torch.compile(candidate.function, mode=mode, dynamic=False))
-
-
-def with_cudnn_benchmark(candidate: Candidate) -> Candidate:
-    """The same with cuDNN's choice of algorithms by measurement."""
-    flags = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
-    return replace(candidate, around=flags)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ LIMITS = (
     Column("× copy", _of_fused("times_copy"), "{:.1f}".format, max),
     Column("% of roofline", _of_fused("roofline"), lambda share: f"{100 * share:.0f}"),
 )
-XSEP = (
+OF_XSEP = (
     Column("vs fastest", FASTEST.value),
     IN_BLOCKS,
     Column("NCHW", _vs(*UNFUSED, layout="NCHW")),

@@ -3,7 +3,7 @@
     python -m benchmarks.compare OLD NEW    # folders of results, or two files of the same kind
 
 Rows are matched by what was measured. A machine that is slower today is slower with everything, so the median ratio of
-the rows that are not this package's is divided out: of those that were interleaved with the row, where there are any.
+the rows that are not this package's is divided out: of those that were measured with the row, where there are any.
 A row has changed if after that its blocks lie apart, its quartiles too, and its median by more than 5 %. The exit
 status is 1 if a fused row became slower.
 """
@@ -22,7 +22,7 @@ from statistics import median as middle
 from evenconv_cuda.options import existing
 from evenconv_cuda.text import table
 
-from .ratios import CASE, is_fused, median
+from .ratios import APART, CASE, is_fused, median
 from .results import MODELS, identity
 
 CHANGE = 1.05
@@ -74,8 +74,9 @@ def compare(old: Sequence[dict], new: Sequence[dict]) -> Comparison:
 
 
 def _turn(row: dict) -> tuple:
-    """What a row was interleaved with."""
-    return tuple(row[name] for name in ((*CASE, "dtype") if "candidate" in row else ("model", "layout", "precision")))
+    """Of all rows that were measured together."""
+    names = (*CASE, "dtype") if "candidate" in row else ("model", "layout", "precision")
+    return *(row[name] for name in names), row["mode"] if row["mode"] in APART else None
 
 
 def _apart(old: dict, new: dict, drift: float) -> bool:

@@ -15,7 +15,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 
-from . import model_figure, operator_figures, plotting
+from evenconv_cuda.demo import figure as demo_figure
+
+from . import limits, model_figure, operator_figures, plotting, ratios
 from .model_figure import models
 from .operator_figures import bars, roofline, sweeps
 from .results import FOLDER, Results
@@ -28,6 +30,8 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "roofline": roofline,
     "models": models,
 }
+
+DRAWING = (model_figure, operator_figures, plotting, demo_figure, limits, ratios)
 
 
 def draw(result: Results) -> list[Path]:
@@ -53,7 +57,7 @@ def path_of(result: Results, name: str) -> Path:
 
 
 def digest(result: Results) -> str:
-    drawing = [Path(module.__file__).read_text() for module in (model_figure, operator_figures, plotting)]
+    drawing = [Path(module.__file__).read_text() for module in DRAWING]
     return hashlib.sha256(json.dumps([vars(result), drawing], sort_keys=True).encode()).hexdigest()
 
 

@@ -14,16 +14,17 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from evenconv_cuda.options import accepting, one_of, positive
+from evenconv_cuda.options import positive
 from evenconv_cuda.text import table
 
 from .cases import OTHERS, XSEP, Case
+from .command import device, rounds
 from .machine import description, set_up
 from .ops import measure
 from .ratios import UNFUSED, against, by_case, ordinary
 from .results import load, machines
 
-KEPT = 0.7
+KEPT_SHARE = 0.7
 LEAST = {"cpu": 1.2, "cuda": 1.3}
 """Of XSepConv's step in float32, by device."""
 GUARDED = (
@@ -57,7 +58,7 @@ def check(measured: Iterable[dict], committed: Iterable[dict], cases: Sequence[C
     checks = []
     for case in cases:
         old = before.get(case)
-        least = max(LEAST[device] if case.operator == "xsep_conv2d" else 0, KEPT * (old or 0))
+        least = max(LEAST[device] if case.operator == "xsep_conv2d" else 0, KEPT_SHARE * (old or 0))
         checks.append(Check(case, now.get(case), old, least))
     return checks
 
@@ -92,16 +93,11 @@ def _number(value: float | None) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--device", type=one_of(("cpu", "cuda")), default="cpu", help="cpu or cuda (default: %(default)s)")
-    add(
-        "--rounds",
-        type=accepting(int, lambda n: n >= 2, "a whole number from 2"),
-        default=7,
-        help="timed rounds of a block (default: %(default)s)",
-    )
+    add("--device", type=device, default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--rounds", type=rounds, default=7, help="timed rounds of a block (default: %(default)s)")
     add("--threads", type=positive, help="threads of PyTorch (default: its own choice)")
     options = parser.parse_args(arguments)
-    set_up(options.threads)
+    set_up(options.threads, cudnn_benchmark=False)
     slug = description(options.device)["slug"]
     committed = [row for folder in machines() if folder.name == slug for row in ordinary(load(folder).ops)]
     if not committed:

@@ -94,20 +94,29 @@ def needs(case: Case, dtype: str, what: str) -> tuple[int, int]:
     """Bytes and floating-point operations that a pass of the operator cannot do without.
 
     A forward reads x and writes y; a backward reads the gradient of y, and x if there are weights, and writes that of
-    x. It multiplies once for the gradient of x and once for those of the weights.
+    x. A product is of a tap and what it meets on the map, padding left out, once for the result, once for the gradient
+    of x and once for those of the weights.
     """
     maps, side = case.N * case.C, math.ceil(case.H / case.stride)
-    x, between, y = maps * case.H**2, maps * case.H * side, maps * side**2
+    even, strided = _met(case.H, 2, 1), _met(case.H, case.K, case.stride)
+    x, y = maps * case.H**2, maps * side**2
     if case.operator == "symmetric_pad2d":
         y = maps * (case.H + case.K - 1) ** 2
+    separable = maps * strided * (case.H + side)
     products = {
         "symmetric_pad2d": 0,
-        "even_conv2d": y * case.C * case.K**2,
-        "even_depthwise_conv2d": y * case.K**2,
-        "separable_depthwise_conv2d": case.K * (between + y),
-        "xsep_conv2d": 4 * x + case.K * (between + y),
+        "even_conv2d": maps * case.C * strided**2,
+        "even_depthwise_conv2d": maps * strided**2,
+        "separable_depthwise_conv2d": separable,
+        "xsep_conv2d": maps * even**2 + separable,
     }[case.operator]
     forward, backward = x + y, x + y + (x if products else 0)
     elements = {"forward": forward, "backward": backward, "step": forward + backward}[what]
     times = {"forward": 1, "backward": 2, "step": 3}[what]
     return elements * ITEMSIZE[dtype], 2 * products * times
+
+
+def _met(size: int, kernel: int, stride: int) -> int:
+    """How often a tap of the kernel meets the map along a line of this size."""
+    first = range(-((kernel - 1) // 2), size - (kernel - 1) // 2, stride)
+    return sum(0 <= begin + tap < size for begin in first for tap in range(kernel))

@@ -37,6 +37,7 @@ def description(device: str = "cpu") -> dict:
         "cpu_isa": evenconv_cuda.build_info()["cpu_isa"],
         "cpu_flags": cpu_flags(),
         "tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
     if found["device"] == "cuda":
         found |= gpu_description()
@@ -47,10 +48,12 @@ def description(device: str = "cpu") -> dict:
     return {"name": name, "slug": re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-"), **found}
 
 
-def set_up(threads: int | None = None) -> None:
-    """Threads, if given; and float32 without TF32, which rounds to 10 bits what the fused operators do not."""
+def set_up(threads: int | None = None, cudnn_benchmark: bool = True) -> None:
+    """Threads, if given; cuDNN's way to choose algorithms, before it has chosen any; and float32 without TF32, which
+    rounds to 10 bits what the fused operators do not."""
     if threads is not None:
         torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = cudnn_benchmark
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
@@ -91,12 +94,15 @@ def _cpuinfo() -> str:
 
 
 def commit() -> str | None:
-    """Of the sources that were measured, with a + where they have been changed since; None outside of a repository."""
-    folder = Path(__file__).parent
+    """Of the sources, with a + where they have been changed since, results aside; None outside of a repository."""
+    found = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", ":(top)", ":(top,exclude)benchmarks/results")
+    return found and found + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str | None:
     try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=folder, capture_output=True, text=True
-        )
+        said = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
     except FileNotFoundError:
         return None
     return said.stdout.strip() or None

@@ -9,13 +9,12 @@ from matplotlib.ticker import NullLocator
 from evenconv_cuda.demo.figure import GREY, INK, style
 
 from .cases import Case
+from .columns import FLOAT32
 from .limits import Limits, needs
-from .plotting import LIMIT, LOSS, MARKERS, PALETTE, PASSES, legend, mark, plain_log, titled
+from .plotting import LIMIT, LOSS, MARKERS, PALETTE, PASS_TITLES, legend, mark, plain_log, titled
 from .ratios import UNFUSED, against, by_case, fastest, median
 from .results import Results
-from .tables import XSEP, ordinary, sizes
-
-FLOAT32 = {"dtype": "float32"}
+from .tables import XSEP, of_operator, sizes
 
 
 def limit(case: Case, what: str) -> float:
@@ -26,11 +25,11 @@ def limit(case: Case, what: str) -> float:
 
 def bars(result: Results) -> Figure:
     """A row per shape, in copies of x: for the fused operator a bar from the limit on, a mark for each other way."""
-    cases = by_case(ordinary(result, XSEP))
+    cases = by_case(of_operator(result, XSEP))
     figure = Figure(figsize=(12, 1.9 + 0.36 * len(cases)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, what in zip(panels, PASSES):
+    for axes, what in zip(panels, PASS_TITLES):
         _draw_bars(axes, cases, what)
     panels[0].set_yticks(range(len(cases)), [f"{case.group}   {sizes(case)}" for case in cases], color=INK)
     legend(figure, panels)
@@ -63,7 +62,7 @@ def _draw_bars(axes: Axes, cases: dict[Case, list[dict]], what: str) -> None:
     axes.set(xscale="log", ylim=(len(cases) - 0.5, -0.6))
     plain_log(axes.xaxis)
     axes.tick_params(axis="y", length=0)
-    style(axes, PASSES[what], "copies of x", "", "x")
+    style(axes, PASS_TITLES[what], "copies of x", "", "x")
 
 
 def sweeps(result: Results) -> Figure:
@@ -71,7 +70,7 @@ def sweeps(result: Results) -> Figure:
     figure = Figure(figsize=(12, 7.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     grid = figure.subplots(2, 3, sharex="col")
-    for row, what in zip(grid, PASSES):
+    for row, what in zip(grid, PASS_TITLES):
         for axes, letter in zip(row, "NHK"):
             cases = by_case(row for row in result.ops if row["group"] == f"sweep {letter}")
             _draw_sweep(axes, cases, what, letter)
@@ -79,7 +78,7 @@ def sweeps(result: Results) -> Figure:
                 f", {name} = {getattr(case, name)}" for case in [*cases][:1] for name in "NCHK" if name != letter
             )
             below = {"N": "N, images", "H": "H = W, pixels", "K": "K"}[letter] if what == "step" else ""
-            style(axes, PASSES[what] + kept, below, "milliseconds" if letter == "N" else "", "both")
+            style(axes, PASS_TITLES[what] + kept, below, "milliseconds" if letter == "N" else "", "both")
     legend(figure, grid.flat)
     return titled(
         figure, "XSepConv, float32: how time grows with N, H and K, each in its fastest layout", result.machine
@@ -122,7 +121,7 @@ def _draw_roofline(axes: Axes, result: Results, dtype: str) -> None:
     limits = Limits(**result.limits)
     bandwidth, peak = limits.copy_bytes_per_s / 1e9, limits.flops(dtype) / 1e9
     tops, intensities = {}, [peak / bandwidth]
-    for case, rows in by_case(ordinary(result, XSEP)).items():
+    for case, rows in by_case(of_operator(result, XSEP)).items():
         found = [fastest(rows, form, dtype=dtype, **{"pass": "step"}) for form in ("pad+concat", "in 3×3", "fused")]
         found = [row for row in found if row is not None]
         if not found:

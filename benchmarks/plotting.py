@@ -22,7 +22,7 @@ PALETTE = {
 }
 """Okabe and Ito's, as the demo's, whose reference pad + concat is."""
 MARKERS = {"in 3×3": "s", "pad+concat": "v", "K×K": "D", "onnxruntime": "^"}
-PASSES = {"forward": "Forward", "step": "Training step"}
+PASS_TITLES = {"forward": "Forward", "step": "Training step"}
 LOSS = "#c1272d"
 LIMIT = "limit of copying"
 

@@ -1,4 +1,4 @@
-"""Result files: benchmarks/results/<machine>/ops.json and models.json."""
+"""Result files: ops.json, ops-cudnn-benchmark.json and models.json in benchmarks/results/<machine>."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ def merged(blocks: Iterable[Iterable[dict]]) -> list[dict]:
 def load(folder: Path) -> Results:
     read = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     ops, models = read.get("ops", {}), read.get("models", {})
+    rows = ops.get("rows", []) + read.get("ops-cudnn-benchmark", {}).get("rows", [])
     machine = ops.get("machine") or models.get("machine")
     if machine is None:
         raise FileNotFoundError(f"{folder} holds neither ops.json nor models.json")
-    return Results(machine, ops.get("limits", {}), ops.get("rows", []), models.get("rows", []), models.get("machine"))
+    return Results(machine, ops.get("limits", {}), rows, models.get("rows", []), models.get("machine"))
 
 
 def machines() -> list[Path]:

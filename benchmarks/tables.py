@@ -8,20 +8,31 @@ from collections.abc import Callable, Iterable, Sequence
 from . import columns
 from .cases import Case
 from .columns import DASH, IN_BLOCKS, ratio, shown, span
-from .ratios import APART, ORIGINALS, UNFUSED, blocks_of, by_case, fastest, geometric_mean, median, over, tensor_bytes
-from .ratios import ordinary as without_sweeps
+from .ratios import (
+    APART,
+    ORIGINALS,
+    UNFUSED,
+    blocks_of,
+    by_case,
+    fastest,
+    geometric_mean,
+    median,
+    ordinary,
+    over,
+    tensor_bytes,
+)
 from .results import Results
 
 XSEP = "xsep_conv2d"
 OTHERS = ("even_conv2d", "even_depthwise_conv2d", "separable_depthwise_conv2d", "symmetric_pad2d")
 MORE = {"sweeps": "how time grows with N, H and K", "roofline": "how far from the machine's limits"}
-FORMS = {"pad+concat": "pads and a concatenation", "in 3×3": "the 2×2 in the corner of a 3×3"}
+FORMS = {"pad+concat": "the 2×2 after a pad", "in 3×3": "the 2×2 in the corner of a 3×3"}
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 LARGE_K = 15
 """From which on few networks have layers."""
-ONLY_ON = {
-    "cpu": "*memory kept*: against the fastest eager one, with an allocator that gives no memory back to the system, "
-    "for maps that glibc otherwise takes from it anew each time",
+EXPLAINED = {
+    "cpu": "bfloat16 is measured eager only; *memory kept*: against the fastest eager one, with an allocator that "
+    "gives no memory back to the system, for maps that glibc otherwise takes from it anew each time",
     "cuda": "*fp16*: all in float16; *in CUDA graphs*: all replayed on one set of inputs, which the L2 may keep",
 }
 """What the columns say that only one kind of device has."""
@@ -34,7 +45,7 @@ def headline(results: Sequence[Results]) -> str:
 
 
 def _claim(result: Results | None) -> str:
-    cases = {} if result is None else by_case(ordinary(result, XSEP))
+    cases = {} if result is None else by_case(of_operator(result, XSEP))
     ratios = {case: value for case, rows in cases.items() if (value := columns.FASTEST.value(rows)) is not None}
     if not ratios:
         return "not yet measured"
@@ -67,9 +78,9 @@ def _tried(cases: Sequence[Sequence[dict]], field: str) -> str:
 
 
 def xsepconv(result: Results) -> str:
-    cases = by_case(ordinary(result, XSEP))
+    cases = by_case(of_operator(result, XSEP))
     device = result.machine["device"]
-    every = columns.XSEP + columns.ONLY_ON[device]
+    every = columns.OF_XSEP + columns.ONLY_ON[device]
     body = [[case.group, sizes(case), *(column.cell(rows) for column in every)] for case, rows in cases.items()]
     means, worst = zip(*(column.summary(cases.values()) for column in every))
     body += [["geometric mean", "", *means], ["worst", "", *worst]]
@@ -79,13 +90,14 @@ def xsepconv(result: Results) -> str:
     return _part(
         f"A training step of XSepConv, float32: how many times as fast as others ({source}).",
         markdown(["maps of", "N, C, H=W, K", *(column.title for column in every)], body, text=2),
-        "Of the step, *vs fastest*: the fastest of pad + concat + 3 convolutions and 2×2-in-a-3×3 + 2 convolutions, in "
+        "Of the step, *vs fastest*: the fastest of pad + 3 convolutions and 2×2-in-a-3×3 + 2 convolutions, in "
         "any layout and mode; *in each block*: least–most of the same, had only one block of rounds been measured; "
         "*NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them under `torch.compile`; "
         "*vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, which compute something "
         "else; *× copy*: its time in copies of x; *% of roofline*: of what the fastest copy of this run, and the "
-        "fastest matrix product or dense convolution, would allow; *bf16*: all in bfloat16, eager; *forward*: without "
-        f"gradients, against onnxruntime too; {ONLY_ON[device]}; below 1, **bold**, it loses; / 2 is a stride.",
+        "fastest matrix product or dense convolution, would allow; *bf16*: all in bfloat16; *forward*: without "
+        f"gradients, against onnxruntime too, timed by itself; {EXPLAINED[device]}; below 1, **bold**, it loses; / 2 "
+        "is a stride.",
         _image(slug, "bars", "Forward and step of every shape, as multiples of copying the tensor"),
         f"Also: {', '.join([*more, f'[every row](benchmarks/results/{slug})'])}; `make bench` measures again.",
     )
@@ -95,7 +107,7 @@ def operators(result: Results) -> str:
     chosen = (columns.FORWARD, columns.FASTEST, columns.BF16)
     summaries, body = [], []
     for operator in OTHERS:
-        cases = by_case(ordinary(result, operator))
+        cases = by_case(of_operator(result, operator))
         for case, rows in cases.items():
             step = fastest(rows, *UNFUSED, dtype="float32", **{"pass": "step"})
             name = ", ".join(step[field] for field in ("candidate", "layout", "mode")) if step else DASH
@@ -124,7 +136,7 @@ def memory(result: Results) -> str:
         cells = []
         for field in ("saved_bytes", "peak_bytes"):
             for form in forms:
-                rows = [r for r in ordinary(result, operator) if r["candidate"] == form and r.get(field) is not None]
+                rows = [r for r in of_operator(result, operator) if r["candidate"] == form and r.get(field) is not None]
                 least = [min(r[field] / tensor_bytes(r) for r in of_case) for of_case in by_case(rows).values()]
                 cells.append(span(least, 1))
         if set(cells) != {DASH}:
@@ -160,7 +172,7 @@ def models(result: Results) -> str:
         "*images/s* with the fused operators; *vs reference*: how many times as fast as the same network in plain "
         "PyTorch; *vs original*: as the network with the convolution that was replaced; below 1, **bold**, it is "
         "slower; each in its faster layout, compiled ones in channels_last. *saved* for backward, and *peak* of a "
-        "step: fused / reference / original.",
+        "step beyond parameters and their gradients: fused / reference / original.",
         _image(result.machine["slug"], "models", "Speed and saved bytes of networks, relative to the original"),
     )
 
@@ -178,9 +190,9 @@ def _quickest(rows: Iterable[dict]) -> dict | None:
     return min(rows, key=median, default=None)
 
 
-def ordinary(result: Results, operator: str) -> list[dict]:
+def of_operator(result: Results, operator: str) -> list[dict]:
     """An operator's rows on the maps of networks."""
-    return [row for row in without_sweeps(result.ops) if row["operator"] == operator]
+    return [row for row in ordinary(result.ops) if row["operator"] == operator]
 
 
 def sizes(case: Case) -> str:
@@ -188,9 +200,9 @@ def sizes(case: Case) -> str:
 
 
 DRAWN: dict[str, Callable[[Results], object]] = {
-    "bars": lambda result: ordinary(result, XSEP),
+    "bars": lambda result: of_operator(result, XSEP),
     "sweeps": lambda result: [row for row in result.ops if row["group"].startswith("sweep")],
-    "roofline": lambda result: result.limits and ordinary(result, XSEP),
+    "roofline": lambda result: result.limits and of_operator(result, XSEP),
     "models": lambda result: result.models,
 }
 """What there must be of the results for a figure to be drawn."""

@@ -16,6 +16,7 @@ Name = TypeVar("Name", bound=Hashable)
 LEAST_ROUNDS = 5
 PAUSE_CYCLES = 2_000_000
 """About a millisecond of a GPU, in which the CPU queues what is timed."""
+_random = Random(0)
 
 
 def interleaved(
@@ -31,15 +32,29 @@ def interleaved(
         call()
     times: dict[Name, list[float]] = {name: [] for name in candidates}
     run = _cuda_round if torch.device(device).type == "cuda" else _round
-    order, random = [*candidates.items()], Random(0)
+    order = [*candidates.items()]
     start = time.perf_counter()
     for number in range(rounds):
         if number >= LEAST_ROUNDS and at_most_s is not None and time.perf_counter() - start > at_most_s:
             break
-        random.shuffle(order)
+        _random.shuffle(order)
         for name, milliseconds in run(order).items():
             times[name].append(milliseconds)
     return times
+
+
+def captured(step: Callable[[], list[torch.Tensor]]) -> tuple[torch.cuda.CUDAGraph, list[torch.Tensor]]:
+    """A CUDA graph of the step, and the tensors that a replay fills."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = step()
+    return graph, results
 
 
 def spread(blocks: Sequence[Sequence[float]]) -> dict[str, float | list[float]]:

@@ -14,12 +14,11 @@ from .directions import SYMMETRIC, Directions, as_directions, group_sizes, paddi
 
 
 def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMETRIC) -> Tensor:
+    directions = as_directions(directions)
+    if len(set(directions)) == 1:
+        return _pad(x, kernel_size, directions[0])
     groups = x.split(group_sizes(x.shape[1]), dim=1)
-    padded = []
-    for group, direction in zip(groups, as_directions(directions)):
-        top, bottom, left, right = padding(kernel_size, direction)
-        padded.append(F.pad(group, (left, right, top, bottom)))
-    return torch.cat(padded, dim=1)
+    return torch.cat([_pad(group, kernel_size, direction) for group, direction in zip(groups, directions)], dim=1)
 
 
 def symmetric_crop2d(x: Tensor, kernel_size: int, directions: Directions = SYMMETRIC) -> Tensor:
@@ -63,6 +62,11 @@ def xsep_conv2d(
 def _depthwise(x, weight, bias, stride):
     centred = (weight.shape[2] // 2, weight.shape[3] // 2)
     return F.conv2d(x, weight.to(x.dtype), _cast(bias, x), stride, centred, groups=x.shape[1])
+
+
+def _pad(x: Tensor, kernel_size: int, direction: str) -> Tensor:
+    top, bottom, left, right = padding(kernel_size, direction)
+    return F.pad(x, (left, right, top, bottom))
 
 
 def _cast(bias, x):

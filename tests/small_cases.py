@@ -1,5 +1,7 @@
 """A case of each operator that takes no time."""
 
+import pytest
+
 from benchmarks.cases import Case
 
 SMALL = {
@@ -9,3 +11,5 @@ SMALL = {
     "separable_depthwise_conv2d": Case(2, 6, 9, 5, "separable_depthwise_conv2d"),
     "xsep_conv2d": Case(2, 6, 9, 5, stride=2),
 }
+
+each_operator = pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_cases import SMALL
+from small_cases import SMALL, each_operator
 
-from benchmarks import models, ops
+from benchmarks import models, onnx_runtime, ops
 from benchmarks.candidates import LAYOUTS, candidates
+from benchmarks.cases import OTHERS, XSEP
 from benchmarks.limits import Limits, needs
 from benchmarks.machine import commit, description
 from benchmarks.models import Comparison, Setting, Training
@@ -20,48 +21,45 @@ LIMITS = Limits(1e10, {"float32": 1e11, "bfloat16": 1e11})
 
 
 @pytest.fixture(autouse=True)
-def few_sets(request, monkeypatch):
+def few_sets(monkeypatch):
     """Small cases would take thousands of sets of tensors to fill a cache."""
-    if "cache" not in request.node.name:
-        monkeypatch.setattr("benchmarks.limits.rotated_bytes", lambda device: 1)
-
-
-@pytest.fixture(params=SMALL)
-def case(request):
-    return SMALL[request.param]
+    monkeypatch.setattr("benchmarks.limits.rotated_bytes", lambda device: 1)
 
 
 class Distorted(torch.autograd.Function):
-    """The identity, but that the gradient is wrong by one part in a hundred."""
+    """The identity, but for the gradient."""
 
     @staticmethod
-    def forward(ctx, tensor):
+    def forward(ctx, tensor, factor):
+        ctx.factor = factor
         return tensor.view_as(tensor)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad * 1.01
+        return grad * ctx.factor, None
 
 
-def planted(function, what):
+def planted(function, what, factor=1.01):
     """A function whose result, or the gradient of the argument with this number, is wrong."""
 
     def wrong(*args, **options):
-        if what == "result":
-            return function(*args, **options) * 1.01
-        if what < len(args):
-            args = (*args[:what], Distorted.apply(args[what]), *args[what + 1 :])
+        if what == "result" or (what == "inference" and not torch.is_grad_enabled()):
+            return function(*args, **options) * factor
+        if what in range(len(args)):
+            args = (*args[:what], Distorted.apply(args[what], factor), *args[what + 1 :])
         return function(*args, **options)
 
     return wrong
 
 
-@pytest.mark.parametrize("what", ["result", 0, 1, 2, 3])
-def test_a_wrong_candidate_is_named_and_not_timed(case, what, monkeypatch, capsys):
+@each_operator
+@pytest.mark.parametrize("factor", [1.01, float("nan")])
+@pytest.mark.parametrize("what", ["result", "inference", 0, 1, 2, 3])
+def test_a_wrong_candidate_is_named_and_not_timed(case, what, factor, monkeypatch, capsys):
     weights = {"symmetric_pad2d": 0, "separable_depthwise_conv2d": 2, "xsep_conv2d": 3}.get(case.operator, 1)
-    if what != "result" and what > weights:
+    if what in range(weights + 1, 4):
         pytest.skip("has fewer weights")
-    monkeypatch.setattr(functional, case.operator, planted(getattr(functional, case.operator), what))
+    monkeypatch.setattr(functional, case.operator, planted(getattr(functional, case.operator), what, factor))
     found = candidates(case, torch.float32)
     assert not any(name.startswith("fused") for name in found)
     assert f"fused, NCHW, eager is wrong for {case} in torch.float32" in capsys.readouterr().out
@@ -77,6 +75,7 @@ def test_what_is_wrong_only_when_compiled_is_not_timed(monkeypatch, capsys):
     assert "pad+concat, NCHW, compiled is wrong" in capsys.readouterr().out
 
 
+@each_operator
 @pytest.mark.parametrize("thorough", [False, True])
 def test_rows(case, thorough, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
@@ -123,11 +122,18 @@ def test_memory_that_is_kept_is_compared_with_its_own_copies():
     assert [row["times_copy"] for row in related if row["candidate"] == "copy"] == [1.0] * 4
 
 
-def test_onnxruntime_is_a_candidate_where_it_is_installed():
+def test_onnxruntime_is_a_candidate_where_it_is_installed(monkeypatch, capsys):
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
-    rows = ops.measure([SMALL["xsep_conv2d"]], rounds=2, passes=("forward",), thorough=True, blocks=1)
-    assert [row["layout"] for row in rows if row["candidate"] == "onnxruntime"] == ["NCHW"]
+
+    def rows():
+        return ops.measure([SMALL["xsep_conv2d"]], rounds=2, passes=("forward",), thorough=True, blocks=1)
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    assert [row["layout"] for row in rows() if row["candidate"] == "onnxruntime"] == ["NCHW"]
+    monkeypatch.setattr(onnx_runtime, "TOLERANCE", {torch.float32: 0})
+    assert not [row for row in rows() if row["candidate"] == "onnxruntime"]
+    assert "onnxruntime is wrong for xsep_conv2d" in capsys.readouterr().out
 
 
 def test_results_are_written_and_read(tmp_path):
@@ -160,6 +166,21 @@ def test_description():
     assert found["torch"] == torch.__version__
     assert set(found["slug"]) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert commit() is None or 7 <= len(commit()) <= 41
+
+
+def test_results_of_cudnn_s_choice_by_measurement_lie_beside_the_others(tmp_path):
+    rows = [{"candidate": "fused", "mode": mode} for mode in ("eager", "cudnn.benchmark")]
+    save({"machine": {"slug": "m"}, "rows": rows[:1]}, tmp_path / "ops.json")
+    save({"machine": {"slug": "m"}, "rows": rows[1:]}, tmp_path / "ops-cudnn-benchmark.json")
+    assert load(tmp_path).ops == rows
+
+
+def test_a_quick_look_is_at_the_first_case_of_each_operator(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(ops, "measure", lambda cases, *_, **__: asked.extend(cases) or [])
+    ops.main(["--quick"])
+    every = (*XSEP, *OTHERS)
+    assert set(asked) == {next(case for case in every if case.operator == operator) for operator in SMALL}
 
 
 TINY = Comparison("resnet20", ("c3", "c2sp"), 2, 8)
@@ -204,9 +225,10 @@ def test_commands(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "1"], "--rounds is 1; accepted are 2 and more"),
+        (["--rounds", "1"], "--rounds: '1' is given; accepted is a whole number from 2"),
+        (["--threads", "0"], "--threads: '0' is given; accepted is a whole number from 1"),
         (["--only", "nothing"], "--only is 'nothing'; accepted is a part of"),
-        (["--device", "tpu"], "--device is 'tpu'; accepted are cpu and"),
+        (["--device", "tpu"], "--device: 'tpu' is given; accepted is cpu and"),
     ],
 )
 @pytest.mark.parametrize("command", [ops.main, models.main])

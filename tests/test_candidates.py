@@ -4,16 +4,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from small_cases import SMALL
+from small_cases import SMALL, each_operator
 
 from benchmarks.candidates import EXACT, FORMS, LAYOUTS, TOLERANCE, Corner, candidates, compiled
 
 
-@pytest.fixture(params=SMALL)
-def case(request):
-    return SMALL[request.param]
-
-
+@each_operator
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_every_form_in_every_layout(case, dtype):
     found = candidates(case, dtype)

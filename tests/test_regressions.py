@@ -118,11 +118,11 @@ def test_guard_measures_again_what_failed():
 def test_guard_reads_no_sweep(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(guard, "machines", lambda: [tmp_path / "mine"])
     monkeypatch.setattr(guard, "description", lambda device: CPU | {"slug": "mine"})
-    sweeps = [one | {"group": "sweep N"} for one in guarded(40)]
+    sweeps = [one | {"group": "sweep N"} for one in guarded(1)]
     save({"machine": CPU, "rows": [*guarded(4), *sweeps]}, tmp_path / "mine/ops.json")
     monkeypatch.setattr(guard, "measure", lambda cases, **_: guarded(3, cases))
     guard.main([])
-    assert "28.00" not in capsys.readouterr().out
+    assert "2.80" in capsys.readouterr().out
 
 
 def test_guard_as_a_command(monkeypatch, capsys, tmp_path):

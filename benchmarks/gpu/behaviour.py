@@ -12,25 +12,12 @@ from torch import Tensor
 
 from ..candidates import Candidate, candidates
 from ..cases import Case
+from ..timing import captured
 from .arguments import parse
 from .report import Report
 
 SHAPE = (16, 48, 30, 7)
 RUNS = 20
-
-
-def captured(step: Callable[[], list[Tensor]]) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:
-    """A CUDA graph of the step, and the tensors that a replay fills."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = step()
-    return graph, results
 
 
 def same(found: list[Tensor], expected: list[Tensor]) -> None:

@@ -3,7 +3,7 @@
     python -m benchmarks.gpu.speed [--compiled | --more] [--device cuda] [--out FILE]
 
 All candidates of a shape and dtype are timed in one process, interleaved, over inputs that together do not fit into the
-L2; medians. The file holds every median.
+L2; medians. cuDNN chooses its algorithms by measurement. The file holds every median.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import median
 
 import torch
 
-from ..candidates import EXACT, candidates, compiled, with_cudnn_benchmark
+from ..candidates import EXACT, candidates, compiled
 from ..cases import Case
 from ..limits import sets_for
 from ..timing import interleaved
@@ -62,9 +62,6 @@ def calls_of(shape, dtype, device: str, with_compiled: bool, sets: int) -> dict[
             calls[f"step | {name} | {variant}"] = form.steps()
             if name.startswith("fused"):
                 calls[f"backward | {name} | {variant}"] = form.backwards()
-            elif variant == "eager" and torch.device(device).type == "cuda":
-                calls[f"forward | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form).forwards()
-                calls[f"step | {name} | cudnn.benchmark"] = with_cudnn_benchmark(form).steps()
     if not with_compiled:
         for name, candidate in candidates(Case(*shape), dtype, device, sets, ("3×3",)).items():
             calls[f"forward | {name} | eager"] = candidate.forwards()
