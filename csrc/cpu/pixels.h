@@ -12,18 +12,35 @@ struct Run {
   int64_t pitch, step;
 };
 
+// What the processor's prefetchers do not find is asked for. They follow few streams, each within a page: too little
+// where pixels lie far apart, and for planes so small that several share a page.
+constexpr int64_t kPixelsAhead = 32, kSmallPlane = 512;
+
+// Into the second-level cache, as the first holds the tile. The address may be behind the tensor. (GCC 12 takes a
+// function that only prefetches in a loop for one without effect and drops it.)
+template <class Storage>
+inline void prefetch(const Storage* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
 // Channels side by side in the tensor as in the tile.
 template <int C, class T, class Storage>
 void load_interleaved(const Run& run, T* to, const Storage* from, int64_t stride) {
   const int64_t width = run.width, step = run.step * C, pitch = run.pitch * C;
   for (int64_t i = 0; i < run.pixels; i += width, to += pitch)
-    for (int64_t w = 0; w < width; ++w, from += stride) widen_run(to + w * step, from, C);
+    for (int64_t w = 0; w < width; ++w, from += stride) {
+      prefetch(from + kPixelsAhead * stride);
+      widen_run(to + w * step, from, C);
+    }
 }
 template <int C, class T, class Storage>
 void store_interleaved(const Run& run, Storage* to, int64_t stride, const T* from) {
   const int64_t width = run.width, step = run.step * C, pitch = run.pitch * C;
   for (int64_t i = 0; i < run.pixels; i += width, from += pitch)
-    for (int64_t w = 0; w < width; ++w, to += stride) narrow_run(to, from + w * step, C);
+    for (int64_t w = 0; w < width; ++w, to += stride) {
+      prefetch(to + kPixelsAhead * stride);
+      narrow_run(to, from + w * step, C);
+    }
 }
 
 // Goes through a run's pixels by their positions in scratch.
@@ -66,19 +83,25 @@ template <int C, class T, class F>
   if (i < run.pixels) f(run.pixels - V, V, Walk<C>(run, run.pixels - V));
 }
 template <int C, class T, class Storage>
-void load_planar(const Run& run, T* to, const Storage* from, int64_t stride) {
+void load_planar(const Run& run, T* to, const Storage* from, int64_t stride, int64_t image) {
   constexpr int V = Simd<T>::size, rows = C < V ? C : V;
   for_each_square<C, T>(run, [&](int64_t i, int count, const Walk<C>& begin) {
     Walk<C> walk = begin;
+    int64_t apart = stride;
+    asm("" : "+r"(apart));  // or GCC keeps the multiples of stride, which fill the registers
     for (int c = 0; c < C; c += V) {
       Vec<T> square[V] = {};
       const Storage* plane = from + c * stride + i;
+      if (stride <= kSmallPlane) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) prefetch(plane + image + r * apart);
+      }
       if (count == V) {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) square[r] = widen_vector(plane + r * stride);
+        for (int r = 0; r < rows; ++r, plane += apart) square[r] = widen_vector(plane);
       } else {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) square[r] = widen_partial<T>(plane + r * stride, count);
+        for (int r = 0; r < rows; ++r, plane += apart) square[r] = widen_partial<T>(plane, count);
       }
       transpose<T>(square);
       // In ascending order: with fewer channels than lanes a store zeroes the pixels behind, which are stored later.
@@ -94,10 +117,12 @@ void load_planar(const Run& run, T* to, const Storage* from, int64_t stride) {
   });
 }
 template <int C, class T, class Storage>
-void store_planar(const Run& run, Storage* to, int64_t stride, const T* from) {
+void store_planar(const Run& run, Storage* to, int64_t stride, int64_t image, const T* from) {
   constexpr int V = Simd<T>::size, rows = C < V ? C : V;
   for_each_square<C, T>(run, [&](int64_t i, int count, const Walk<C>& begin) {
     Walk<C> walk = begin;
+    int64_t apart = stride;
+    asm("" : "+r"(apart));  // or GCC keeps the multiples of stride, which fill the registers
     for (int c = 0; c < C; c += V) {
       Vec<T> square[V] = {};
       walk = begin;
@@ -109,23 +134,27 @@ void store_planar(const Run& run, Storage* to, int64_t stride, const T* from) {
       }
       transpose<T>(square);
       Storage* plane = to + c * stride + i;
+      if (stride <= kSmallPlane) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) prefetch(plane + image + r * apart);
+      }
       if (count == V) {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) narrow_vector(plane + r * stride, square[r]);
+        for (int r = 0; r < rows; ++r, plane += apart) narrow_vector(plane, square[r]);
       } else {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) narrow_partial<T>(plane + r * stride, square[r], count);
+        for (int r = 0; r < rows; ++r, plane += apart) narrow_partial<T>(plane, square[r], count);
       }
     }
     return walk;
   });
 }
 
-// stride[1] and stride[3] are the tensor's.
+// stride is the tensor's.
 template <int C, class T, class Storage>
 void load_block(const Run& run, T* to, const Storage* from, const int64_t* stride) {
   if (stride[1] == 1 && C > 1) return load_interleaved<C>(run, to, from, stride[3]);
-  if (stride[3] == 1) return load_planar<C>(run, to, from, stride[1]);
+  if (stride[3] == 1) return load_planar<C>(run, to, from, stride[1], stride[0]);
   for (int64_t i = 0; i < run.pixels; i += run.width, to += run.pitch * C)
     for (int64_t w = 0; w < run.width; ++w, from += stride[3])
       for (int c = 0; c < C; ++c) widen(to[w * run.step * C + c], from[c * stride[1]]);
@@ -133,7 +162,7 @@ void load_block(const Run& run, T* to, const Storage* from, const int64_t* strid
 template <int C, class T, class Storage>
 void store_block(const Run& run, Storage* to, const int64_t* stride, const T* from) {
   if (stride[1] == 1 && C > 1) return store_interleaved<C>(run, to, stride[3], from);
-  if (stride[3] == 1) return store_planar<C>(run, to, stride[1], from);
+  if (stride[3] == 1) return store_planar<C>(run, to, stride[1], stride[0], from);
   for (int64_t i = 0; i < run.pixels; i += run.width, from += run.pitch * C)
     for (int64_t w = 0; w < run.width; ++w, to += stride[3])
       for (int c = 0; c < C; ++c) narrow(to[c * stride[1]], from[w * run.step * C + c]);
