@@ -68,7 +68,10 @@ inline void store_partial(T* p, Vec<T> v, int n) {
 template <class T>
 inline void zero(T* p, int64_t n) {
   constexpr int V = Simd<T>::size;
-  for (; n >= V; n -= V, p += V) store(p, Vec<T>{});
+  for (; n >= V; n -= V, p += V) {
+    store(p, Vec<T>{});
+    asm("" : "+r"(p));  // or GCC makes the loop a call of memset, which costs more than a few vectors
+  }
   if (n > 0) store_partial(p, Vec<T>{}, static_cast<int>(n));
 }
 

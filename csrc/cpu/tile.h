@@ -72,8 +72,9 @@ struct Tile {
     for (int64_t row = rows.begin; row < 0; ++row) zero(map.data + index(row), row_size());
     if (inside.begin < inside.end) make(inside);
     zero(map.data + index(rows.begin) - gap_size(), gap_size());
-    for (int64_t row = inside.begin; row < inside.end; ++row)
-      zero(map.data + index(row) + W * block.channels, gap_size());
+    const int64_t gap = gap_size(), size = row_size();
+    T* behind = map.data + index(inside.begin) + size - gap;
+    for (int64_t row = inside.begin; row < inside.end; ++row, behind += size) zero(behind, gap);
     for (int64_t row = inside.end; row < rows.end; ++row) zero(map.data + index(row), row_size());
   }
 };
