@@ -60,3 +60,6 @@ SWEEPS = (
     *grouped("sweep K", *(Case(8, 64, 56, K) for K in (3, 5, 7, 9, 11, 15, 21, 31))),
 )
 """How the cost of XSepConv grows with N, H and K."""
+
+COMPILED = (*XSEP, *{case.operator: case for case in reversed(OTHERS)}.values())
+"""Where torch.compile, which takes long on a small machine, is measured too: XSepConv, and a case of each other."""

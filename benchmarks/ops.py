@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from evenconv_cuda.saved import saved_bytes
 
-from .candidates import EXACT, Candidate, candidates, compiled, is_right
-from .cases import OTHERS, SWEEPS, XSEP, Case
+from .candidates import EXACT, FORMS, Candidate, candidates, compiled, is_right
+from .cases import COMPILED, OTHERS, SWEEPS, XSEP, Case
 from .command import BLOCKS, parse, write
 from .limits import Limits, copies_of, measure_limits, needs, sets_for, short
 from .memory import keep_memory, peak_bytes
 from .onnx_runtime import onnx_forward, why_no_onnx
-from .ratios import CASE, COMPILED, CUDNN_BENCHMARK, GRAPH, KEPT, UNFUSED
+from .ratios import CASE, CUDNN_BENCHMARK, GRAPH, KEPT, UNFUSED
 from .results import merged
 from .timing import captured, interleaved
 
@@ -39,7 +39,7 @@ GRAPH_BYTES = 10 << 20
 """Of x: with less, launches count, and steps are timed as CUDA graphs too."""
 LARGE_BYTES = 32 << 20
 """Of x: what glibc takes from the system anew each time."""
-ROUNDS, QUICK_ROUNDS, SECONDS = 9, 3, 3
+ROUNDS, QUICK_ROUNDS, SECONDS = 9, 3, 2
 
 
 def measure(
@@ -52,7 +52,8 @@ def measure(
     blocks: int = BLOCKS,
     eager: str = "eager",
 ) -> list[dict]:
-    """A row for each case, dtype, pass, form, layout and mode.
+    """A row for each case, dtype, pass, form, layout and mode; in narrow dtypes without backward by itself and without
+    the convolutions that are replaced.
 
     ``thorough`` measures in float32, on a GPU in every dtype, torch.compile and CUDA graphs too, and in float32
     onnxruntime and memory; ``eager`` names the eager mode.
@@ -62,10 +63,12 @@ def measure(
         measured = []
         for block, case, dtype in bar:
             bar.set_description(f"{case} {short(dtype)}")
-            found = candidates(case, dtype, device, sets_for(case, dtype, device))
-            more = thorough and (dtype == FP32 or torch.device(device).type == "cuda")
-            rows = _timed(found, case, dtype, rounds, device, passes, more, eager)
-            with_memory = thorough and dtype == FP32 and block == 0
+            narrow = dtype != FP32
+            found = candidates(case, dtype, device, sets_for(case, dtype, device), EXACT if narrow else FORMS)
+            asked = [what for what in passes if what != "backward" or not narrow]
+            more = thorough and (not narrow or torch.device(device).type == "cuda")
+            rows = _timed(found, case, dtype, rounds, device, asked, more, eager)
+            with_memory = thorough and not narrow and block == 0
             measured.append(_with_memory(rows, found, device) if with_memory else rows)
     return merged(measured)
 
@@ -100,13 +103,13 @@ def _timed(found, case, dtype, rounds, device, passes, thorough, eager) -> list[
         for what in passes:
             calls[what, form, layout, eager] = PASSES[what](candidate)
         errors[form, layout, eager] = candidate.error
-        if thorough and form in EXACT[1:]:
+        if thorough and form in EXACT[1:] and case in COMPILED:
             variant = compiled(candidate)
-            if is_right(f"{name}, {COMPILED}", variant, case):
+            if is_right(f"{name}, compiled", variant, case):
                 calls |= {
-                    (what, form, layout, COMPILED): PASSES[what](variant) for what in passes if what != "backward"
+                    (what, form, layout, "compiled"): PASSES[what](variant) for what in passes if what != "backward"
                 }
-                errors[form, layout, COMPILED] = variant.error
+                errors[form, layout, "compiled"] = variant.error
         if thorough and candidate.sets[0][0].is_cuda and candidate.sets[0][0].nbytes < GRAPH_BYTES:
             graph, results = captured(candidate.step)
             graph.replay()
@@ -164,9 +167,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows = measure(ordinary, dtypes, rounds, device, thorough=thorough, blocks=blocks, eager=eager)
     rows += measure(sweeps, (FP32,), rounds, device, ("forward", "step"), blocks=blocks, eager=eager)
     limits.append(measure_limits(device, dtypes))
-    large = [case for case in ordinary if 4 * case.N * case.C * case.H**2 >= LARGE_BYTES]
+    large = [case for case in ordinary if case in XSEP and 4 * case.N * case.C * case.H**2 >= LARGE_BYTES]
     if device == "cpu" and not options.quick and keep_memory():
-        rows += measure(large, (FP32,), rounds, blocks=blocks, eager=KEPT)
+        rows += measure(large, (FP32,), rounds, passes=("step",), blocks=blocks, eager=KEPT)
     highest = Limits.highest([*limits, copies_of(rows)])
     rows = related(rows, highest)
     for row in rows:

@@ -11,8 +11,8 @@ from .cases import Case
 
 UNFUSED = ("pad+concat", "in 3×3", "onnxruntime")
 """Candidates that compute what the operator does, without it."""
-COMPILED, CUDNN_BENCHMARK, GRAPH, KEPT = "compiled", "cudnn.benchmark", "CUDA graph", "memory kept"
-"""Modes beside eager: torch.compile; cuDNN's choice of algorithms by measurement; a graph's replay; an allocator that
+CUDNN_BENCHMARK, GRAPH, KEPT = "cudnn.benchmark", "CUDA graph", "memory kept"
+"""Modes beside eager and compiled: cuDNN's choice of algorithms by measurement; a graph's replay; an allocator that
 gives nothing back to the system."""
 APART = (GRAPH, KEPT)
 """Modes that spare all candidates what a step otherwise takes: launches, and memory fresh from the system."""

@@ -13,7 +13,7 @@ import torch
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
-LEAST_ROUNDS = 5
+LEAST_ROUNDS = 3
 PAUSE_CYCLES = 2_000_000
 """About a millisecond of a GPU, in which the CPU queues what is timed."""
 _random = Random(0)
@@ -25,8 +25,8 @@ def interleaved(
     """Milliseconds of each candidate in each of ``rounds`` rounds; a round runs every candidate once, in random order.
 
     What disturbs the machine disturbs all candidates alike; ratios of medians are what to read. A first round warms up
-    and does not count. After ``at_most_s`` seconds no further round starts, once there are five. On a GPU the times are
-    those between events.
+    and does not count. After ``at_most_s`` seconds no further round starts, once there are three. On a GPU the times
+    are those between events.
     """
     for call in candidates.values():
         call()

@@ -51,7 +51,7 @@ def test_candidates_take_turns_in_changing_order():
 
 def test_times_are_times_and_end():
     times = interleaved({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 100, at_most_s=0.05)
-    assert len(times["slow"]) == 5
+    assert len(times["slow"]) == 3
     assert 20 <= np.median(times["slow"]) < 60
     assert np.median(times["fast"]) < 1
 
