@@ -89,10 +89,11 @@ LIMITS = (
     Column("× copy", _of_fused("times_copy"), "{:.1f}".format, max),
     Column("% of roofline", _of_fused("roofline"), lambda share: f"{100 * share:.0f}"),
 )
+OF_GOALS = Column("vs fastest", FASTEST.value), Column("NCHW", _vs(*UNFUSED, layout="NCHW"))
 OF_XSEP = (
-    Column("vs fastest", FASTEST.value),
+    OF_GOALS[0],
     IN_BLOCKS,
-    Column("NCHW", _vs(*UNFUSED, layout="NCHW")),
+    OF_GOALS[1],
     Column("channels_last", _vs(*UNFUSED, layout="channels_last")),
     Column("vs compiled", _vs_mode("compiled", {})),
     Column("vs K×K", _vs("K×K")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from . import columns
 from .cases import Case
@@ -98,9 +98,22 @@ def xsepconv(result: Results) -> str:
         "fastest matrix product or dense convolution, would allow; *bf16*: all in bfloat16; *forward*: without "
         f"gradients, against onnxruntime too, timed by itself; {EXPLAINED[device]}; below 1, **bold**, it loses; / 2 "
         "is a stride.",
+        *([_goals(cases.values())] if device == "cpu" else []),
         _image(slug, "bars", "Forward and step of every shape, as multiples of copying the tensor"),
         f"Also: {', '.join([*more, f'[every row](benchmarks/results/{slug})'])}; `make bench` measures again.",
     )
+
+
+def _goals(cases: Collection[Sequence[dict]]) -> str:
+    """What the project has set itself for CPUs, and whether it is so."""
+    fastest_form, of_nchw = ([*filter(None, map(column.value, cases))] for column in columns.OF_GOALS)
+    goals = (
+        ("a geometric mean of 2.5 against the fastest", geometric_mean(fastest_form), 2.5),
+        ("no shape under 1.2", min(fastest_form), 1.2),
+        ("a geometric mean of 6 of NCHW against NCHW", geometric_mean(of_nchw), 6),
+    )
+    found = (f"{goal} ({value:.2f}: {'reached' if value >= least else 'missed'})" for goal, value, least in goals)
+    return f"The goals for a CPU: {'; '.join(found)}."
 
 
 def operators(result: Results) -> str:
