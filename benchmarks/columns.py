@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .ratios import GRAPH, KEPT, UNFUSED, against, blocks_of, fastest, geometric_mean, over
+from .ratios import GRAPH, KEPT, UNFUSED, against, compared, fastest, geometric_mean, over, wanted
 
 DASH = "–"
 STEP, FLOAT32 = {"pass": "step"}, {"dtype": "float32"}
@@ -42,13 +42,10 @@ class Column:
 
 @dataclass(frozen=True)
 class OfBlocks:
-    """A ratio as each block by itself would have it: from the least to the most."""
+    """Ratios as each block by itself has them: from the least to the most."""
 
     title: str
-    value: Callable[[Rows, int], float | None]
-
-    def values(self, rows: Rows) -> list[float]:
-        return [value for block in range(blocks_of(rows)) if (value := self.value(rows, block)) is not None]
+    values: Callable[[Rows], list[float]]
 
     def cell(self, rows: Rows) -> str:
         return span(self.values(rows))
@@ -75,7 +72,7 @@ def _vs(*candidates: str, what: str = "step", dtype: str = "float32", **where: s
 
 def _vs_mode(mode: str, fused_mode: dict[str, str]) -> Callable[[Rows], float | None]:
     where = STEP | FLOAT32
-    return lambda rows: over(fastest(rows, *UNFUSED, mode=mode, **where), fastest(rows, "fused", **where, **fused_mode))
+    return lambda rows: over(wanted(rows, *UNFUSED, mode=mode, **where), wanted(rows, "fused", **where, **fused_mode))
 
 
 def _of_fused(field: str) -> Callable[[Rows], float | None]:
@@ -83,7 +80,10 @@ def _of_fused(field: str) -> Callable[[Rows], float | None]:
 
 
 FORWARD, FASTEST = Column("forward", _vs(*UNFUSED, what="forward")), Column("step", _vs(*UNFUSED))
-IN_BLOCKS = OfBlocks("in each block", lambda rows, block: against(rows, *UNFUSED, block=block, **STEP, **FLOAT32))
+IN_BLOCKS = OfBlocks(
+    "in each block",
+    lambda rows: compared(wanted(rows, *UNFUSED, **STEP, **FLOAT32), wanted(rows, "fused", **STEP, **FLOAT32)),
+)
 BF16 = Column("bf16 step", _vs(*UNFUSED, dtype="bfloat16"))
 LIMITS = (
     Column("× copy", _of_fused("times_copy"), "{:.1f}".format, max),

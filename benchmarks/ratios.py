@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from statistics import median as middle
 
 from .cases import Case
 
@@ -35,24 +36,25 @@ def by_case(rows: Iterable[dict]) -> dict[Case, list[dict]]:
     return dict(found)
 
 
-def fastest(rows: Iterable[dict], *candidates: str, block: int | None = None, **where: str) -> dict | None:
-    """The row of the least median, of all blocks or of one, with one of these candidates and these values.
-
-    Modes that stand apart count only where ``mode`` asks for them.
-    """
-    wanted = [
+def wanted(rows: Iterable[dict], *candidates: str, **where: str) -> list[dict]:
+    """Rows of these candidates with these values. Modes that stand apart count only where ``mode`` asks for them."""
+    return [
         row
         for row in rows
         if row["candidate"] in candidates
         and all(row[name] == value for name, value in where.items())
         and ("mode" in where or row["mode"] not in APART)
     ]
-    return min(wanted, key=lambda row: median(row, block), default=None)
 
 
-def median(row: dict, block: int | None = None) -> float:
+def fastest(rows: Iterable[dict], *candidates: str, **where: str) -> dict | None:
+    """Of the wanted rows that of the least median."""
+    return min(wanted(rows, *candidates, **where), key=median, default=None)
+
+
+def median(row: dict) -> float:
     """Milliseconds."""
-    return row["ms"]["median"] if block is None else row["ms"]["blocks"][block]
+    return row["ms"]["median"]
 
 
 def blocks_of(rows: Iterable[dict]) -> int:
@@ -60,15 +62,25 @@ def blocks_of(rows: Iterable[dict]) -> int:
     return min((len(row["ms"]["blocks"]) for row in rows), default=0)
 
 
-def over(slow: dict | None, fast: dict | None, block: int | None = None) -> float | None:
-    """How many times faster ``fast`` is; None if either is missing."""
-    return None if slow is None or fast is None else median(slow, block) / median(fast, block)
+def compared(slow: Sequence[dict], fast: Sequence[dict]) -> list[float]:
+    """How many times faster the fastest of ``fast`` is than the fastest of ``slow``, in each block by itself."""
+    if not slow or not fast:
+        return []
+    least = [
+        [min(row["ms"]["blocks"][block] for row in rows) for block in range(blocks_of([*slow, *fast]))]
+        for rows in (slow, fast)
+    ]
+    return [of_slow / of_fast for of_slow, of_fast in zip(*least)]
 
 
-def against(rows: Sequence[dict], *candidates: str, block: int | None = None, **where: str) -> float | None:
+def over(slow: Sequence[dict], fast: Sequence[dict]) -> float | None:
+    """The middle of what the blocks say; None if either is missing."""
+    return middle(found) if (found := compared(slow, fast)) else None
+
+
+def against(rows: Sequence[dict], *candidates: str, **where: str) -> float | None:
     """How many times faster the fastest fused row is than the fastest of the candidates, both with these values."""
-    fused = fastest(rows, "fused", block=block, **where)
-    return over(fastest(rows, *candidates, block=block, **where), fused, block)
+    return over(wanted(rows, *candidates, **where), wanted(rows, "fused", **where))
 
 
 def geometric_mean(values: Sequence[float]) -> float:

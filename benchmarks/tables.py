@@ -91,7 +91,7 @@ def xsepconv(result: Results) -> str:
         f"A training step of XSepConv, float32: how many times as fast as others ({source}).",
         markdown(["maps of", "N, C, H=W, K", *(column.title for column in every)], body, text=2),
         "Of the step, *vs fastest*: the fastest of pad + 3 convolutions and 2×2-in-a-3×3 + 2 convolutions, in "
-        "any layout and mode; *in each block*: least–most of the same, had only one block of rounds been measured; "
+        "any layout and mode, in the middle one of the blocks; *in each block*: least–most of the blocks; "
         "*NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them under `torch.compile`; "
         "*vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, which compute something "
         "else; *× copy*: its time in copies of x; *% of roofline*: of what the fastest copy of this run, and the "
@@ -169,10 +169,11 @@ def models(result: Results) -> str:
         same = [
             row for row in result.models if (row["model"], row["precision"], row["mode"]) == (model, precision, mode)
         ]
-        plain = _quickest(row for row in same if row["conv"] == conv and row["backend"] == "reference")
-        original = _quickest(row for row in same if row["conv"] in ORIGINALS)
-        three = fused, plain, original
-        times = [shown(ratio, over(other, fused)) for other in (plain, original)]
+        own = [row for row in same if row["conv"] == conv]
+        by_backend = [[row for row in own if row["backend"] == backend] for backend in ("fused", "reference")]
+        groups = *by_backend, [row for row in same if row["conv"] in ORIGINALS]
+        three = _, _, original = [_quickest(group) for group in groups]
+        times = [shown(ratio, over(group, groups[0])) for group in groups[1:]]
         replaced = f"{original['conv']} → {conv}" if original else conv
         settings = precision if mode == "eager" else f"{precision}, {mode}"
         sizes = f"{fused['batch']}, {fused['size']}"

@@ -6,7 +6,7 @@ from result_rows import CPU, FIRST, GPU, LIMITS, MODELS, OPS, PAD, row
 
 from benchmarks import figures, report, tables
 from benchmarks.columns import IN_BLOCKS
-from benchmarks.ratios import KEPT, fastest
+from benchmarks.ratios import KEPT, against, fastest
 from benchmarks.results import Results, load, save
 
 
@@ -145,6 +145,7 @@ def test_a_block_by_itself():
     for one, blocks in zip(rows, ((2, 2, 1), (6, 6, 6), (7, 5, 8))):
         one["ms"]["blocks"] = list(blocks)
     assert IN_BLOCKS.values(rows) == [3, 2.5, 6]
+    assert against(rows, "pad+concat", "in 3×3") == 3
     assert IN_BLOCKS.cell(rows) == "2.50–6.00"
     assert IN_BLOCKS.means([rows, rows]) == pytest.approx([3, 2.5, 6])
 
