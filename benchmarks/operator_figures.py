@@ -59,7 +59,7 @@ def _draw_bars(axes: Axes, cases: dict[Case, list[dict]], what: str) -> None:
             color = INK if gain >= 1 else LOSS
             axes.annotate(f"{gain:.2f} ×", (1, place), xytext=(40, 0), ha="right", color=color, **beside)
     axes.annotate("vs fastest", (1, -0.85), xytext=(44, 0), ha="right", color=GREY, fontsize=8.5, **beside)
-    axes.set(xscale="log", ylim=(len(cases) - 0.5, -0.6))
+    axes.set(xscale="log", xlim=(0.85 * min(limit(case, what) for case in cases), None), ylim=(len(cases) - 0.5, -0.6))
     plain_log(axes.xaxis)
     axes.tick_params(axis="y", length=0)
     style(axes, PASS_TITLES[what], "copies of x", "", "x")
@@ -133,8 +133,8 @@ def _draw_roofline(axes: Axes, result: Results, dtype: str) -> None:
         for form, rate in rates.items():
             axes.plot(flops / moved, rate, **mark(form), zorder=3)
         label = f"K = {case.K}" + (f" / {case.stride}" if case.stride > 1 else "")
-        tops[label, flops / moved] = max([tops.get((label, flops / moved), 0), *rates.values()])
-    for (label, x), y in tops.items():
+        tops[label] = max(tops.get(label, (0, 0)), (max(rates.values()), flops / moved))
+    for label, (y, x) in tops.items():
         axes.annotate(label, (x, y), xytext=(0, 8), textcoords="offset points", color=GREY, fontsize=8.5, ha="center")
     left, right = min(intensities) / 2, max(intensities) * 1.6
     axes.plot([left, peak / bandwidth, right], [left * bandwidth, peak, peak], color=INK, linewidth=1.6)

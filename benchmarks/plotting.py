@@ -39,8 +39,9 @@ def mark(form: str) -> dict:
 
 
 def plain_log(axis: Axis) -> None:
-    """Ticks at 1, 2, 5, 10 … as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Ticks at 1, 2, 5, 10 … as plain numbers, over many decades at 1, 10 … only."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
 
