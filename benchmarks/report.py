@@ -4,7 +4,7 @@
     python -m benchmarks.report --check     # exit status 1 if README.md or a figure is not what the results say
     python -m benchmarks.report --machine SLUG   # print one machine's parts and draw its figures; README.md stays
 
-The README shows, of each kind of device, the machine that was measured last.
+The README shows, of each kind of device, the machines whose operators and whose networks were measured last.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ PARTS = {
 MARKED = re.compile(r"(<!-- benchmarks: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(<!-- /benchmarks -->)", re.DOTALL)
 
 
-def shown(results: Sequence[Results]) -> list[Results]:
-    """Of each kind of device the machine that was measured last, in the order of the results."""
+def shown(results: Sequence[Results], kind: str) -> list[Results]:
+    """Of each kind of device the machine whose operators (``ops``) or networks (``models``) were measured last."""
+    measured = [result for result in results if getattr(result, kind)]
     last = {}
-    for result in sorted(results, key=lambda result: result.machine["date"]):
+    for result in sorted(measured, key=lambda result: result.machine["date"]):
         last[result.machine["device"]] = result
-    return [result for result in results if result is last[result.machine["device"]]]
+    return [result for result in measured if result is last[result.machine["device"]]]
 
 
 def parts(results: Sequence[Results]) -> dict[str, str]:
     """Every part of the README by its marker's name."""
-    texts = {"headline": tables.headline(results)}
+    texts = {"headline": tables.headline(shown(results, "ops"))}
     for name, (make, kind) in PARTS.items():
-        made = [make(result) for result in results if getattr(result, kind)]
-        texts[name] = "\n\n".join(made) or "Not yet measured."
+        texts[name] = "\n\n".join(map(make, shown(results, kind))) or "Not yet measured."
     return texts
 
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--machine is {options.machine!r}; there are results of {measured}")
         results = [load(folder) for folder in chosen]
     else:
-        results = shown([load(folder) for folder in folders])
+        results = [load(folder) for folder in folders]
     stale = [path for result in results for path in figures.stale(result)]
     texts = parts(results)
     readme = README.read_text()

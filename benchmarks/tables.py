@@ -240,7 +240,8 @@ def provenance(machine: dict) -> str:
 def _source(machine: dict, rows: Sequence[dict]) -> str:
     rounds = sorted({row["ms"]["rounds"] for row in rows})
     counted = f"{rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
-    return f"{provenance(machine)}; one process, interleaved, medians of {counted} rounds in {blocks_of(rows)} blocks"
+    blocks = f"{blocks_of(rows)} block{'s' if blocks_of(rows) > 1 else ''}"
+    return f"{provenance(machine)}; one process, interleaved, medians of {counted} rounds in {blocks}"
 
 
 def _part(*paragraphs: str) -> str:

@@ -109,8 +109,10 @@ def test_missing_markers_are_named(committed):
 
 
 def test_of_each_kind_of_device_the_last_measured_is_shown():
-    older, newer, gpu = Results(CPU | {"date": "2025-12-31"}), Results(CPU), Results(GPU | {"date": "2020-01-01"})
-    assert report.shown([newer, older, gpu]) == [newer, gpu]
+    older = Results(CPU | {"date": "2025-12-31"}, {}, OPS, MODELS)
+    newer, gpu = Results(CPU, {}, OPS), Results(GPU | {"date": "2020-01-01"}, {}, OPS)
+    assert report.shown([newer, older, gpu], "ops") == [newer, gpu]
+    assert report.shown([newer, older, gpu], "models") == [older]
 
 
 def test_steps_of_xsepconv():
