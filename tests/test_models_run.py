@@ -91,7 +91,7 @@ def test_to_standard(name, conv):
     model = with_statistics(create_model(name, conv=conv).double(), x)
     plain = to_standard(model)
     assert not any(isinstance(layer, OWN) for layer in plain.modules())
-    torch.testing.assert_close(plain(x), model(x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(plain(x), model(x), rtol=1e-7, atol=1e-7)  # 50 layers amplify float64's rounding
 
 
 @torch.no_grad()
