@@ -10,6 +10,7 @@ import torch
 
 from evenconv_cuda.options import accepting, positive
 
+from .left_out import left_out
 from .machine import description, set_up
 from .results import FOLDER, save
 
@@ -57,5 +58,8 @@ def write(options: argparse.Namespace, rows: list[dict], **more) -> None:
     if output is None and not options.quick and not options.only:
         output = FOLDER / options.machine["slug"] / options.file
     if output is not None:
-        save({"machine": options.machine, "command": options.command, **more, "rows": rows}, output)
+        save(
+            {"machine": options.machine, "command": options.command, "left_out": left_out(), **more, "rows": rows},
+            output,
+        )
         print(f"wrote {output}")

@@ -6,12 +6,15 @@ import os
 import platform
 import re
 import subprocess
-from datetime import date
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
 CPUINFO, CACHES = Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu/cpu0/cache")
+OTHERS = "triton", "onnxruntime"
+"""Packages whose version decides how fast something is that is compared with."""
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve", "bf16")
 """Of CPUINFO, those that decide which code runs."""
 
@@ -23,10 +26,11 @@ def description(device: str = "cpu") -> dict:
 
     found = {
         "device": torch.device(device).type,
-        "date": date.today().isoformat(),
+        "date": now(),
         "commit": commit(),
         "evenconv_cuda": evenconv_cuda.__version__,
         "torch": torch.__version__,
+        **versions(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": cpu_name(),
@@ -48,6 +52,23 @@ def description(device: str = "cpu") -> dict:
     return {"name": name, "slug": re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-"), **found}
 
 
+def now() -> str:
+    """UTC, to the minute."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def versions() -> dict[str, str | int | None]:
+    """Of the libraries that compute what is compared with; None where one is missing."""
+    one_dnn = re.search(r"MKL-DNN v([\d.]+)", torch.__config__.show())
+    found = {"oneDNN": one_dnn and one_dnn[1], "cuDNN": torch.backends.cudnn.version()}
+    for package in OTHERS:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
 def set_up(threads: int | None = None, cudnn_benchmark: bool = True) -> None:
     """Threads, if given; cuDNN's way to choose algorithms, before it has chosen any; and float32 without TF32, which
     rounds to 10 bits what the fused operators do not."""
@@ -59,7 +80,7 @@ def set_up(threads: int | None = None, cudnn_benchmark: bool = True) -> None:
 
 def gpu_description() -> dict:
     """Device, versions and date; the package need not be built."""
-    found = {"date": date.today().isoformat(), "python": platform.python_version(), "torch": torch.__version__}
+    found = {"date": now(), "python": platform.python_version(), "torch": torch.__version__}
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(0)
         found |= {
@@ -68,6 +89,7 @@ def gpu_description() -> dict:
             "multiprocessors": device.multi_processor_count,
             "capability": f"{device.major}.{device.minor}",
             "CUDA": torch.version.cuda,
+            "memory_bytes": device.total_memory,
         }
     return found
 

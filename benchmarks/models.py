@@ -8,6 +8,7 @@ are interleaved, in several blocks; medians with their spread. Writes every row 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,11 +24,16 @@ from evenconv_cuda.saved import saved_bytes
 
 from .candidates import LAYOUTS
 from .command import BLOCKS, parse, write
+from .left_out import leave_out
 from .memory import peak_bytes
 from .results import merged
 from .timing import interleaved
 
 ROUNDS, QUICK_ROUNDS, SECONDS = 7, 2, 4
+TOLERANCE = {"float32": {"loss": 1e-5, "gradients": 0.1}, "bfloat16": {"loss": 1e-2, "gradients": math.inf}}
+"""How far a network may be from the same in float64 to be timed: its loss, and its gradients as one vector, relative to
+the exact ones. Rounding flips ReLUs, which depth amplifies: gradients of a ResNet-50 in bfloat16 have errors above 1,
+whoever computes them, so in bfloat16 they only have to be finite."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Comparison:
     batch: int
     size: int
     compiled: bool = False
-    """Whether torch.compile, which takes a minute a network on a small machine, is measured of the first two too."""
+    """Whether torch.compile, which takes minutes a network on a small machine, is measured of the first two too."""
 
 
 COMPARISONS = (
@@ -69,10 +75,12 @@ class Training:
         torch.manual_seed(0)
         memory_format = LAYOUTS[setting.layout]
         self.setting, self.device = setting, torch.device(device)
-        self.model = create_model(comparison.model, conv=setting.conv).to(self.device, memory_format=memory_format)
+        dtype = torch.float64 if setting.precision == "float64" else torch.float32
+        self.model = create_model(comparison.model, conv=setting.conv)
+        self.model.to(self.device, dtype, memory_format=memory_format)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, nesterov=True)
         images = torch.randn(comparison.batch, 3, comparison.size, comparison.size, device=self.device)
-        self.images = images.contiguous(memory_format=memory_format)
+        self.images = images.to(dtype, memory_format=memory_format)
         self.labels = torch.randint(10, (comparison.batch,), device=self.device)
         self.run: Callable = self.model
         if setting.mode == "compiled":
@@ -81,6 +89,13 @@ class Training:
     def loss(self) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.precision == "bfloat16"):
             return F.cross_entropy(self.run(self.images), self.labels)
+
+    def results(self) -> dict[str, torch.Tensor]:
+        """Loss and gradients, each as a vector."""
+        with use_backend(self.setting.backend):
+            loss = self.loss()
+            gradients = torch.autograd.grad(loss, [*self.model.parameters()])
+        return {"loss": loss.detach().reshape(1), "gradients": torch.cat([g.flatten() for g in gradients])}
 
     def step(self) -> None:
         with use_backend(self.setting.backend):
@@ -93,6 +108,37 @@ class Training:
             return saved_bytes(self.loss, without=chain(self.model.parameters(), self.model.buffers()))
 
 
+def errors(training: Training, exact: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Of loss and gradients, relative to the exact ones."""
+    found = training.results()
+    return {name: ((found[name].double() - value).norm() / value.norm()).item() for name, value in exact.items()}
+
+
+def is_right(training: Training, comparison: Comparison, exact: dict[str, torch.Tensor]) -> bool:
+    """Whether the network may be timed; a line says so if not."""
+    found, setting = errors(training, exact), training.setting
+    right = all(error <= bound for error, bound in zip(found.values(), TOLERANCE[setting.precision].values()))
+    right = right and all(map(math.isfinite, found.values()))
+    if not right:
+        name = " ".join(asdict(setting).values())
+        wrong = ", ".join(f"{what} by {error:.1e}" for what, error in found.items())
+        leave_out(f"{name} of {comparison.model}", f"wrong: {wrong}")
+    return right
+
+
+def trainings(comparison: Comparison, device: str, with_compiled: bool) -> list[dict[Setting, Training]]:
+    """Those that are right, by what is interleaved."""
+    exact = {
+        conv: Training(comparison, Setting(conv, "reference", "NCHW", "float64", "eager"), device).results()
+        for conv in comparison.convs
+    }
+    turns = [
+        {setting: Training(comparison, setting, device) for setting in turn}
+        for turn in settings(comparison, with_compiled)
+    ]
+    return [{s: t for s, t in turn.items() if is_right(t, comparison, exact[s.conv])} for turn in turns]
+
+
 def settings(comparison: Comparison, with_compiled: bool) -> list[list[Setting]]:
     """The candidates, by what is interleaved: one layout and precision at a time."""
     plain, *even = comparison.convs
@@ -100,7 +146,7 @@ def settings(comparison: Comparison, with_compiled: bool) -> list[list[Setting]]
     turns = []
     for layout, precision in product(LAYOUTS, ("float32", "bfloat16")):
         turn = [Setting(*network, layout, precision, "eager") for network in networks]
-        if with_compiled and comparison.compiled and (layout, precision) == ("channels_last", "float32"):
+        if with_compiled and comparison.compiled and layout == "channels_last":
             turn += [Setting(*network, layout, precision, "compiled") for network in networks[:3]]
         turns.append(turn)
     return turns
@@ -115,18 +161,15 @@ def measure(
 ) -> list[dict]:
     """A row for each setting; a block takes each layout and precision in turn."""
     torch._dynamo.reset()
-    turns = [
-        {setting: Training(comparison, setting, device) for setting in turn}
-        for turn in settings(comparison, with_compiled)
-    ]
+    turns = trainings(comparison, device, with_compiled)
     measured = []
     for _, turn in tqdm([*product(range(blocks), turns)], desc=comparison.model, disable=not sys.stderr.isatty()):
-        times = interleaved({setting: t.step for setting, t in turn.items()}, rounds, device, SECONDS)
+        times = interleaved({setting: t.step for setting, t in turn.items()}, rounds, device, SECONDS, ahead=False)
         of_network = {"model": comparison.model, "batch": comparison.batch, "size": comparison.size}
         measured.append([of_network | asdict(setting) | {"ms": ms} for setting, ms in times.items()])
-    trainings = {setting: training for turn in turns for setting, training in turn.items()}
+    every = {setting: training for turn in turns for setting, training in turn.items()}
     rows = []
-    for row, (setting, training) in zip(merged(measured), trainings.items(), strict=True):
+    for row, (setting, training) in zip(merged(measured), every.items(), strict=True):
         row["images_per_s"] = float(f"{1e3 * comparison.batch / row['ms']['median']:.4g}")
         if setting.mode == "eager":
             row |= {"saved_bytes": training.saved_bytes(), "peak_bytes": peak_bytes(training.step, device)}

@@ -234,7 +234,7 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], text: int = 1) 
 
 def provenance(machine: dict) -> str:
     commit = [f"commit {machine['commit']}"] if machine["commit"] else []
-    return ", ".join([machine["name"], f"torch {machine['torch']}", machine["date"], *commit])
+    return ", ".join([machine["name"], f"torch {machine['torch']}", machine["date"][:10], *commit])
 
 
 def _source(machine: dict, rows: Sequence[dict]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from itertools import chain
 from random import Random
 from statistics import median, quantiles
@@ -13,25 +14,26 @@ import torch
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
-LEAST_ROUNDS = 3
-PAUSE_CYCLES = 2_000_000
-"""About a millisecond of a GPU, in which the CPU queues what is timed."""
+LEAST_ROUNDS = 5
+CYCLES_PER_S = 2e9
+"""Of a GPU, at most about."""
 _random = Random(0)
 
 
 def interleaved(
-    candidates: dict[Name, Call], rounds: int, device: str = "cpu", at_most_s: float | None = None
+    candidates: dict[Name, Call], rounds: int, device: str = "cpu", at_most_s: float | None = None, ahead: bool = True
 ) -> dict[Name, list[float]]:
     """Milliseconds of each candidate in each of ``rounds`` rounds; a round runs every candidate once, in random order.
 
     What disturbs the machine disturbs all candidates alike; ratios of medians are what to read. A first round warms up
-    and does not count. After ``at_most_s`` seconds no further round starts, once there are three. On a GPU the times
-    are those between events.
+    and does not count. After ``at_most_s`` seconds no further round starts, once there are a few. On a GPU the times
+    are those between events: the GPU's own if the CPU queues ``ahead``, else with launches, as in a program.
     """
     for call in candidates.values():
         call()
     times: dict[Name, list[float]] = {name: [] for name in candidates}
-    run = _cuda_round if torch.device(device).type == "cuda" else _round
+    on_gpu = torch.device(device).type == "cuda"
+    run = partial(_cuda_round, ahead=ahead) if on_gpu else _round
     order = [*candidates.items()]
     start = time.perf_counter()
     for number in range(rounds):
@@ -79,16 +81,22 @@ def _round(candidates: Sequence[tuple[Name, Call]]) -> dict[Name, float]:
     return times
 
 
-def _cuda_round(candidates: Sequence[tuple[Name, Call]]) -> dict[Name, float]:
-    """All calls are queued before the GPU is waited for, each behind a pause that lets the CPU run ahead: the time from
-    a call's start event to its end event is then the GPU's own, unless queueing takes longer than the pause."""
-    events = {}
-    torch.cuda.synchronize()
+def _cuda_round(candidates: Sequence[tuple[Name, Call]], ahead: bool) -> dict[Name, float]:
+    """To run ahead, the CPU queues each call once to see how long that takes, then again while the GPU pauses for twice
+    as long: the time from the call's start event to its end event is then the GPU's own."""
+    times = {}
     for name, call in candidates:
-        events[name] = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda._sleep(PAUSE_CYCLES)
-        events[name][0].record()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        if ahead:
+            before = time.perf_counter()
+            call()
+            queueing = time.perf_counter() - before
+            torch.cuda.synchronize()
+            torch.cuda._sleep(int(2 * queueing * CYCLES_PER_S))
+        start.record()
         call()
-        events[name][1].record()
-    torch.cuda.synchronize()
-    return {name: start.elapsed_time(end) for name, (start, end) in events.items()}
+        end.record()
+        torch.cuda.synchronize()
+        times[name] = start.elapsed_time(end)
+    return times

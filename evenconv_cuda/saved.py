@@ -14,6 +14,7 @@ def saved_bytes(forward: Callable[[], object], without: Iterable[Tensor] = ()) -
     left_out = {tensor.untyped_storage().data_ptr() for tensor in without}
 
     def note(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # with its graph, a saved result would keep itself alive
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 

@@ -6,6 +6,7 @@ import places
 import torch
 
 OPERATORS = ("symmetric_pad2d", "even_depthwise_conv2d", "even_conv2d", "separable_depthwise_conv2d", "xsep_conv2d")
+CONVOLUTIONS = tuple(name for name in OPERATORS if name != "symmetric_pad2d")
 REGISTERED = tuple(name for name in OPERATORS if name != "even_conv2d")
 DIRECTIONS = ("BR", "TL", "BL", "TR", ("BR", "TL", "BL", "TR"), ("TR", "TR", "BL", "TL"))
 LAYOUTS = ("contiguous", "channels_last", "sliced", "sliced_channels_last", "transposed")

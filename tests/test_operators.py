@@ -5,7 +5,7 @@ import places
 import pytest
 import torch
 from agreement import check
-from cases import DIRECTIONS, LAYOUTS, OPERATORS, Case, as_float64, gradient_like, outputs
+from cases import CONVOLUTIONS, DIRECTIONS, LAYOUTS, OPERATORS, Case, as_float64, gradient_like, outputs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tolerance import check_close
@@ -128,7 +128,7 @@ def test_gradient_of_another_layout(operator):
             check_close(name, value, exact[name], exact[name])
 
 
-@pytest.mark.parametrize("operator", [name for name in OPERATORS if name != "symmetric_pad2d"])
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_weights_of_any_strides(operator):
     """Expanded, permuted and channels_last weights; gradients come in the memory format of theirs."""
     case = Case(operator, shape=(2, 6, 7, 8), dtype=torch.float64)

@@ -50,7 +50,13 @@ def sanitizer(tool: str, seconds: int) -> Part:
     return module("smoke", seconds, "--few", part=tool, before=before, environment=environment)
 
 
-TESTS = ("tests/test_operators.py", "tests/test_determinism.py", "tests/test_dispatcher.py", "tests/test_nn.py")
+TESTS = (
+    "tests/test_operators.py",
+    "tests/test_determinism.py",
+    "tests/test_derivatives.py",
+    "tests/test_dispatcher.py",
+    "tests/test_nn.py",
+)
 PARTS = (
     Part("build", 300, ("setup.py", "build_ext", "--inplace")),
     module("smoke", 60),

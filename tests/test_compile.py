@@ -1,0 +1,92 @@
+"""The operators under torch.compile and torch.export."""
+
+import pytest
+import torch
+from cases import OPERATORS, Case, given, gradient_like
+
+from evenconv_cuda import functional, use_backend
+
+LAYOUTS = ("contiguous", "channels_last")
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_compile_fullgraph(operator, dynamic, backend, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr("evenconv_cuda.backend._current", backend)
+    for layout, H in (("contiguous", 9), ("channels_last", 12)):
+        case = Case(operator, shape=(2, 6, H, 8), stride=2, layout=layout, dtype=torch.float64)
+
+        def model(tensors, case=case):
+            return case.run(functional, tensors).relu()
+
+        compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+        tensors = case.inputs()
+        expected, y = model(tensors), compiled(tensors)
+        torch.testing.assert_close(y, expected)
+        assert y.stride() == expected.stride()
+        leaves = list(given(tensors).values())
+        grads = (
+            torch.autograd.grad(y, leaves, gradient_like(y)),
+            torch.autograd.grad(expected, leaves, gradient_like(y)),
+        )
+        torch.testing.assert_close(*grads)
+
+
+def test_compile_with_inductor():
+    torch._dynamo.reset()
+    case = Case("xsep_conv2d", shape=(2, 6, 9, 8))
+    tensors = case.inputs()
+
+    def model(x):
+        return case.run(functional, tensors | {"x": x * 2}).relu() + 1
+
+    y = torch.compile(model, fullgraph=True)(tensors["x"])
+    torch.testing.assert_close(y, model(tensors["x"]))
+    grads = [torch.autograd.grad(out.square().sum(), tensors["x"])[0] for out in (y, model(tensors["x"]))]
+    torch.testing.assert_close(*grads)
+
+
+def test_compiled_code_follows_the_backend():
+    torch._dynamo.reset()
+    case = Case("xsep_conv2d", shape=(1, 4, 6, 6), dtype=torch.float64)
+    tensors = case.inputs()
+    seen = []
+
+    def spy(graph, example_inputs):
+        seen.append("evenconv_cuda" in graph.code)
+        return graph.forward
+
+    compiled = torch.compile(lambda x: case.run(functional, tensors | {"x": x}), backend=spy, fullgraph=True)
+    y = compiled(tensors["x"])
+    with use_backend("reference"):
+        torch.testing.assert_close(compiled(tensors["x"]), y)
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_export(operator, layout):
+    case = Case(operator, shape=(2, 6, 9, 8), layout=layout, stride=1, dtype=torch.float64)
+    parameters = {name: None if t is None else torch.nn.Parameter(t.detach()) for name, t in case.inputs().items()}
+    del parameters["x"]
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, parameter in parameters.items():
+                self.register_parameter(name, parameter)
+
+        def forward(self, x):
+            return case.run(functional, {"x": x} | {name: getattr(self, name) for name in parameters})
+
+    model = Model()
+    x = case.inputs()["x"].detach()
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+    dim = torch.export.Dim
+    shapes = {"x": {0: dim("N", min=2), 2: dim("H", min=3), 3: dim("W", min=3)}}
+    exported = torch.export.export(model, (x,), dynamic_shapes=shapes)
+    other = torch.randn(5, 6, 7, 13, dtype=torch.float64)
+    other = other.to(memory_format=torch.channels_last) if layout == "channels_last" else other
+    torch.testing.assert_close(exported.module()(other), model(other))
