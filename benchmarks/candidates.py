@@ -17,6 +17,8 @@ from evenconv_cuda import functional, reference
 from evenconv_cuda.directions import SYMMETRIC, group_sizes
 
 from .cases import Case
+from .left_out import leave_out
+from .limits import short
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 EXACT = ("fused", "pad+concat", "in 3×3")
@@ -24,6 +26,9 @@ REPLACED = ("K×K", "3×3")
 FORMS = (*EXACT, *REPLACED)
 """``EXACT`` compute what the operator does: fused, in plain PyTorch, and with the even kernel in the corner of an odd
 one, so that no pad is needed. ``REPLACED`` are depthwise convolutions of K×K and 3×3, in whose place it stands."""
+WIDENED = {f"{form} via float32": form for form in EXACT[1:]}
+"""The same for narrow dtypes, cast to float32 and back, where a device is slow with them."""
+NARROW = (*EXACT, *WIDENED)
 
 # How far a step may be from the float64 one, relative to the largest value, to be timed at all.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
@@ -126,14 +131,14 @@ def candidates(
         return torch.randn(size, generator=generator, dtype=dtype, device=device)
 
     weights = [random(*shape) / math.prod(shape[1:]) ** 0.5 for shape in _weights(case)]
-    found = {name: form for name, form in _forms(case, weights, random).items() if name in {"pad+concat", *forms}}
+    found = _forms(case, weights, random)
     plain = found["pad+concat"].function
     result = plain(random(1, case.C, case.H, case.H), *weights).shape[1:]
     shapes = (case.N, case.C, case.H, case.H), (case.N, *result)
     tensors = [[random(*shape, dtype=torch.float32) for shape in shapes] for _ in range(sets)]
     first = [tensor.double() for tensor in tensors[0]]
-    exact = {name: _step(form.function, *first, form.weights) for name, form in found.items() if name in REPLACED}
-    exact |= dict.fromkeys(EXACT, _step(plain, *first, weights))
+    exact = _step(plain, *first, weights)
+    of_replaced = {name: _step(found[name].function, *first, found[name].weights) for name in REPLACED if name in found}
     usable = {}
     for layout, memory_format in LAYOUTS.items():
         low = [tuple(t.to(dtype).contiguous(memory_format=memory_format) for t in pair) for pair in tensors]
@@ -141,7 +146,9 @@ def candidates(
         for name in (name for name in forms if name in found):
             form = found[name]
             parameters = [weight.to(dtype).contiguous(memory_format=memory_format) for weight in form.weights]
-            candidate = Candidate(form.function, low, parameters, exact[name], form.corner, turns=turns)
+            candidate = Candidate(
+                form.function, low, parameters, of_replaced.get(name, exact), form.corner, turns=turns
+            )
             if is_right(f"{name}, {layout}, eager", candidate, case):
                 usable[f"{name}, {layout}"] = candidate
     return usable
@@ -161,7 +168,7 @@ def is_right(name: str, candidate: Candidate, case: Case, replayed: list[Tensor]
     right = all(error <= TOLERANCE[dtype] for error in errors)
     candidate.error = max(errors)
     if not right:
-        print(f"{name} is wrong for {case} in {dtype} (by {', '.join(f'{e:.1e}' for e in errors)}): not timed")
+        leave_out(f"{name}, for {case} in {short(dtype)}", f"wrong by {', '.join(f'{e:.1e}' for e in errors)}")
     return right
 
 
@@ -217,7 +224,15 @@ def _forms(case: Case, weights: list[Tensor], random: Callable) -> dict[str, _Fo
         for form, size in (("K×K", case.K), ("3×3", 3)):
             function = partial(centred, stride=case.stride, groups=case.C)
             found[form] = _Form(function, [random(case.C, 1, size, size) / size])
-    return found
+    widened = {name: found[form] for name, form in WIDENED.items() if form in found}
+    return found | {name: replace(form, function=via_float32(form.function)) for name, form in widened.items()}
+
+
+def via_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def widened(x: Tensor, *weights: Tensor) -> Tensor:
+        return function(x.float(), *(weight.float() for weight in weights)).to(x.dtype)
+
+    return widened
 
 
 def centred(x: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:

@@ -15,7 +15,7 @@ Rows = Sequence[dict]
 
 def ratio(value: float) -> str:
     """In bold where the fused operator loses."""
-    return f"**{value:.2f}**" if value < 1 else f"{value:.2f}"
+    return f"**{value:.2f}**" if round(value, 2) < 1 else f"{value:.2f}"
 
 
 def shown(show: Callable[[float], str], value: float | None) -> str:
@@ -70,8 +70,8 @@ def _vs(*candidates: str, what: str = "step", dtype: str = "float32", **where: s
     return lambda rows: against(rows, *candidates, **{"pass": what, "dtype": dtype}, **where)
 
 
-def _vs_mode(mode: str, fused_mode: dict[str, str]) -> Callable[[Rows], float | None]:
-    where = STEP | FLOAT32
+def _vs_mode(mode: str, fused_mode: dict[str, str], what: str = "step") -> Callable[[Rows], float | None]:
+    where = {"pass": what} | FLOAT32
     return lambda rows: over(wanted(rows, *UNFUSED, mode=mode, **where), wanted(rows, "fused", **where, **fused_mode))
 
 
@@ -102,8 +102,12 @@ OF_XSEP = (
     Column("bf16 vs fastest", BF16.value),
     Column("forward vs fastest", FORWARD.value),
 )
+MEMORY_KEPT = Column("memory kept", _vs_mode(KEPT, {"mode": KEPT}))
 ONLY_ON = {
-    "cpu": (Column("memory kept", _vs_mode(KEPT, {"mode": KEPT})),),
+    "cpu": (
+        MEMORY_KEPT,
+        Column("forward, kept", _vs_mode(KEPT, {"mode": KEPT}, "forward")),
+    ),
     "cuda": (
         Column("fp16 vs fastest", _vs(*UNFUSED, dtype="float16")),
         Column("in CUDA graphs", _vs_mode(GRAPH, {"mode": GRAPH})),

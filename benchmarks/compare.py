@@ -23,7 +23,7 @@ from evenconv_cuda.options import existing
 from evenconv_cuda.text import table
 
 from .ratios import APART, CASE, is_fused, median
-from .results import MODELS, identity
+from .results import MODELS, identity, load
 
 CHANGE = 1.05
 
@@ -89,17 +89,17 @@ def _apart(old: dict, new: dict, drift: float) -> bool:
     return not overlap and not 1 / CHANGE <= ratio <= CHANGE
 
 
-def read(path: Path) -> dict[str, list[dict]]:
-    """Rows of a folder's result files, or of one, by the files' kind."""
-    files = [path / name for name in ("ops.json", "models.json")] if path.is_dir() else [path]
-    found = {}
-    for file in files:
-        if file.exists():
-            rows = json.loads(file.read_text())["rows"]
-            found["ops" if rows and "candidate" in rows[0] else "models"] = rows
-    if not found:
-        sys.exit(f"{path} holds neither ops.json nor models.json")
-    return found
+def read(path: Path) -> tuple[str, dict[str, list[dict]]]:
+    """Name of the machine, and the rows of a folder's result files, or of one, by the files' kind."""
+    if path.is_dir():
+        try:
+            found = load(path)
+        except (FileNotFoundError, ValueError) as error:
+            sys.exit(str(error))
+        return found.machine["name"], {kind: rows for kind in ("ops", "models") if (rows := getattr(found, kind))}
+    content = json.loads(path.read_text())
+    rows = content["rows"]
+    return content["machine"]["name"], {"ops" if rows and "candidate" in rows[0] else "models": rows}
 
 
 def described(comparison: Comparison) -> str:
@@ -140,11 +140,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("old", type=existing, metavar="OLD", help="folder of results or one of its files")
     parser.add_argument("new", type=existing, metavar="NEW")
     options = parser.parse_args(arguments)
-    old, new = read(options.old), read(options.new)
+    (of_old, old), (of_new, new) = read(options.old), read(options.new)
     if not old.keys() & new.keys():
         parser.error(
             f"{options.old} has {', '.join(old)} and {options.new} {', '.join(new)}; accepted are two of a kind"
         )
+    if of_old != of_new:
+        print(f"Of two machines: {of_old} and {of_new}.\n")
     slower = 0
     for kind in (kind for kind in old if kind in new):
         comparison = compare(old[kind], new[kind])

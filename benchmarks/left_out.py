@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tqdm import tqdm
 
 _lines: dict[str, None] = {}
@@ -13,6 +16,15 @@ def leave_out(what: str, why: str) -> None:
     tqdm.write(line)
 
 
+@contextmanager
+def leaving_out(what: str) -> Iterator[None]:
+    """What fails within, as for want of memory, is left out; the others go on."""
+    try:
+        yield
+    except RuntimeError as error:
+        leave_out(what, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
 def left_out() -> list[str]:
-    """What has been left out by this process, each once."""
+    """What this process has left out, each once."""
     return [*_lines]

@@ -70,12 +70,14 @@ def versions() -> dict[str, str | int | None]:
 
 
 def set_up(threads: int | None = None, cudnn_benchmark: bool = True) -> None:
-    """Threads, if given; cuDNN's way to choose algorithms, before it has chosen any; and float32 without TF32, which
-    rounds to 10 bits what the fused operators do not."""
+    """Threads, if given; cuDNN's way to choose algorithms, before it has chosen any; float32 without TF32, which rounds
+    to 10 bits what the fused operators do not; torch.compile for as many variants as are compared."""
     if threads is not None:
         torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = cudnn_benchmark
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than time as compiled what runs eagerly
 
 
 def gpu_description() -> dict:

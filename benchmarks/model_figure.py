@@ -54,7 +54,7 @@ def models(result: Results) -> Figure:
     style(speed, "Images a second, in the original's: more is better", "", "", "x")
     style(saved, "Bytes saved for backward, in the original's: less is better", "", "", "x")
     return titled(
-        figure, "Training steps of the papers' networks: float32, and paler bfloat16 autocast", result.machine_of_models
+        figure, "Training steps of the papers' networks: float32, and paler bfloat16 autocast", result.head("models")
     )
 
 

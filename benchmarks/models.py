@@ -78,6 +78,8 @@ class Training:
         dtype = torch.float64 if setting.precision == "float64" else torch.float32
         self.model = create_model(comparison.model, conv=setting.conv)
         self.model.to(self.device, dtype, memory_format=memory_format)
+        for dropout in (layer for layer in self.model.modules() if isinstance(layer, torch.nn.Dropout)):
+            dropout.p = 0.0  # or no two networks would compute the same
         self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, nesterov=True)
         images = torch.randn(comparison.batch, 3, comparison.size, comparison.size, device=self.device)
         self.images = images.to(dtype, memory_format=memory_format)

@@ -15,6 +15,7 @@ from evenconv_cuda import nn, to_standard
 
 from .candidates import TOLERANCE, Candidate, relative_error
 from .cases import Case
+from .left_out import leave_out
 
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
@@ -48,7 +49,7 @@ def onnx_forward(case: Case, fused: Candidate) -> Callable[[], object] | None:
     (y,) = session.run(None, {"x": x.numpy()})
     error = relative_error(torch.from_numpy(y), fused.exact[0])
     if not error <= TOLERANCE[torch.float32]:
-        print(f"onnxruntime is wrong for {case} (by {error:.1e}): not timed")
+        leave_out(f"onnxruntime, for {case}", f"wrong by {error:.1e}")
         return None
     inputs = cycle([x.numpy() for x, _ in fused.sets])
     return lambda: session.run(None, {"x": next(inputs)})

@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from evenconv_cuda.saved import saved_bytes
 
-from .candidates import EXACT, FORMS, Candidate, candidates, compiled, is_right
+from .candidates import EXACT, FORMS, NARROW, Candidate, candidates, compiled, is_right
 from .cases import COMPILED, OTHERS, SWEEPS, XSEP, Case
 from .command import BLOCKS, parse, write
+from .left_out import leaving_out
 from .limits import Limits, copies_of, measure_limits, needs, sets_for, short
 from .memory import keep_memory, peak_bytes
 from .onnx_runtime import onnx_forward, why_no_onnx
@@ -64,12 +65,13 @@ def measure(
         for block, case, dtype in bar:
             bar.set_description(f"{case} {short(dtype)}")
             narrow = dtype != FP32
-            found = candidates(case, dtype, device, sets_for(case, dtype, device), EXACT if narrow else FORMS)
             asked = [what for what in passes if what != "backward" or not narrow]
             more = thorough and (not narrow or torch.device(device).type == "cuda")
-            rows = _timed(found, case, dtype, rounds, device, asked, more, eager)
             with_memory = thorough and not narrow and block == 0
-            measured.append(_with_memory(rows, found, device) if with_memory else rows)
+            with leaving_out(f"{case} in {short(dtype)}"):
+                found = candidates(case, dtype, device, sets_for(case, dtype, device), NARROW if narrow else FORMS)
+                rows = _timed(found, case, dtype, rounds, device, asked, more, eager)
+                measured.append(_with_memory(rows, found, device) if with_memory else rows)
     return merged(measured)
 
 
@@ -104,21 +106,22 @@ def _timed(found, case, dtype, rounds, device, passes, thorough, eager) -> list[
             calls[what, form, layout, eager] = PASSES[what](candidate)
         errors[form, layout, eager] = candidate.error
         if thorough and form in EXACT[1:] and case in COMPILED:
-            variant = compiled(candidate)
-            if is_right(f"{name}, compiled", variant, case):
-                calls |= {
-                    (what, form, layout, "compiled"): PASSES[what](variant) for what in passes if what != "backward"
-                }
-                errors[form, layout, "compiled"] = variant.error
+            with leaving_out(f"{name}, compiled, for {case} in {short(dtype)}"):
+                variant = compiled(candidate)
+                if is_right(f"{name}, compiled", variant, case):
+                    of_variant = {what: PASSES[what](variant) for what in passes if what != "backward"}
+                    calls |= {(what, form, layout, "compiled"): call for what, call in of_variant.items()}
+                    errors[form, layout, "compiled"] = variant.error
         if thorough and candidate.sets[0][0].is_cuda and candidate.sets[0][0].nbytes < GRAPH_BYTES:
-            graph, results = captured(candidate.step)
-            graph.replay()
-            replayed = replace(candidate)
-            if is_right(f"{name}, {GRAPH}", replayed, case, results):
-                calls["step", form, layout, GRAPH] = graph.replay
-                errors[form, layout, GRAPH] = replayed.error
+            with leaving_out(f"{name}, {GRAPH}, for {case} in {short(dtype)}"):
+                graph, results = captured(candidate.step)
+                graph.replay()
+                replayed = replace(candidate)
+                if is_right(f"{name}, {GRAPH}", replayed, case, results):
+                    calls["step", form, layout, GRAPH] = graph.replay
+                    errors[form, layout, GRAPH] = replayed.error
     times = interleaved(calls, rounds, device, SECONDS)
-    if thorough and "forward" in passes and _for_onnx(found, case, dtype, device):
+    if (thorough or eager == KEPT) and "forward" in passes and _for_onnx(found, case, dtype, device):
         # By itself, since its threads wait actively for a while, into the time of what comes next.
         call = onnx_forward(case, found["fused, NCHW"])
         if call is not None:
@@ -169,13 +172,14 @@ def main(arguments: list[str] | None = None) -> None:
     limits.append(measure_limits(device, dtypes))
     large = [case for case in ordinary if case in XSEP and 4 * case.N * case.C * case.H**2 >= LARGE_BYTES]
     if device == "cpu" and not options.quick and keep_memory():
-        rows += measure(large, (FP32,), rounds, passes=("step",), blocks=blocks, eager=KEPT)
+        rows += measure(large, (FP32,), rounds, passes=("forward", "step"), blocks=blocks, eager=KEPT)
     highest = Limits.highest([*limits, copies_of(rows)])
     rows = related(rows, highest)
+    write(options, rows, limits=asdict(highest))
     for row in rows:
         if row["candidate"] == "fused":
-            print(f"{row['ms']['median']:9.3f} ms  {row['times_copy']:6.2f} × copy  {row['pass']:8}", *_shown(row))
-    write(options, rows, limits=asdict(highest))
+            copies = f"{row['times_copy']:6.2f} × copy" if "times_copy" in row else " " * 13
+            print(f"{row['ms']['median']:9.3f} ms  {copies}  {row['pass']:8}", *_shown(row))
 
 
 def _shown(row: dict) -> tuple:

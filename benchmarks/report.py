@@ -32,7 +32,7 @@ def shown(results: Sequence[Results], kind: str) -> list[Results]:
     """Of each kind of device the machine whose operators (``ops``) or networks (``models``) were measured last."""
     measured = [result for result in results if getattr(result, kind)]
     last = {}
-    for result in sorted(measured, key=lambda result: result.machine["date"]):
+    for result in sorted(measured, key=lambda result: result.head(kind)["date"]):
         last[result.machine["device"]] = result
     return [result for result in measured if result is last[result.machine["device"]]]
 

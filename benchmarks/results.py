@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .left_out import leave_out
 from .ratios import CASE
 from .timing import spread
 
@@ -27,9 +28,9 @@ class Results:
     models_machine: dict | None = None
     """The machine as it was when the models were measured, if not with the operators."""
 
-    @property
-    def machine_of_models(self) -> dict:
-        return self.models_machine or self.machine
+    def head(self, kind: str) -> dict:
+        """The machine as it was for ``ops`` or ``models``."""
+        return self.models_machine or self.machine if kind == "models" else self.machine
 
 
 def identity(row: dict) -> tuple:
@@ -37,19 +38,26 @@ def identity(row: dict) -> tuple:
 
 
 def merged(blocks: Iterable[Iterable[dict]]) -> list[dict]:
-    """One row for what each block has a row of, the times of which become their spread."""
+    """One row for what every block has a row of, the times of which become their spread."""
     rows: dict[tuple, dict] = {}
     times: dict[tuple, list[list[float]]] = {}
     for row in (row for block in blocks for row in block):
         rows.setdefault(identity(row), row)
         times.setdefault(identity(row), []).append(row["ms"])
+    most = max(map(len, times.values()), default=0)
+    for key in [key for key, of_blocks in times.items() if len(of_blocks) < most]:
+        leave_out(" ".join(map(str, key)), "it is missing in a block")
+        del rows[key]
     return [row | {"ms": spread(times[key])} for key, row in rows.items()]
 
 
 def load(folder: Path) -> Results:
     read = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    ops, models = read.get("ops", {}), read.get("models", {})
-    rows = ops.get("rows", []) + read.get("ops-cudnn-benchmark", {}).get("rows", [])
+    ops, by_measurement, models = (read.get(name, {}) for name in ("ops", "ops-cudnn-benchmark", "models"))
+    commits = [content["machine"]["commit"] for content in (ops, by_measurement) if content]
+    if len(set(commits)) > 1:
+        raise ValueError(f"{folder}: ops.json and ops-cudnn-benchmark.json are of commits {' and '.join(commits)}")
+    rows = ops.get("rows", []) + by_measurement.get("rows", [])
     machine = ops.get("machine") or models.get("machine")
     if machine is None:
         raise FileNotFoundError(f"{folder} holds neither ops.json nor models.json")

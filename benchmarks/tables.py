@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from statistics import median as middle
 
 from . import columns
 from .cases import Case
 from .columns import DASH, IN_BLOCKS, ratio, shown, span
 from .ratios import (
     APART,
+    CUDNN_BENCHMARK,
     ORIGINALS,
     UNFUSED,
     blocks_of,
     by_case,
+    compared,
     fastest,
     geometric_mean,
     median,
     ordinary,
-    over,
     tensor_bytes,
 )
 from .results import Results
@@ -31,8 +33,9 @@ DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 LARGE_K = 15
 """From which on few networks have layers."""
 EXPLAINED = {
-    "cpu": "bfloat16 is measured eager only; *memory kept*: against the fastest eager one, with an allocator that "
-    "gives no memory back to the system, for maps that glibc otherwise takes from it anew each time",
+    "cpu": "bfloat16 is measured eager only, and *via float32* too: cast, computed in float32, and cast back; "
+    "*memory kept* and *forward, kept*: step and forward against the fastest eager one, with an allocator that gives "
+    "no memory back to the system, for maps that glibc otherwise takes from it anew each time",
     "cuda": "*fp16*: all in float16; *in CUDA graphs*: all replayed on one set of inputs, which the L2 may keep",
 }
 """What the columns say that only one kind of device has."""
@@ -113,7 +116,9 @@ def _goals(cases: Collection[Sequence[dict]]) -> str:
         ("a geometric mean of 6 of NCHW against NCHW", geometric_mean(of_nchw), 6),
     )
     found = (f"{goal} ({value:.2f}: {'reached' if value >= least else 'missed'})" for goal, value, least in goals)
-    return f"The goals for a CPU: {'; '.join(found)}."
+    kept = [*filter(None, map(columns.MEMORY_KEPT.value, cases))]
+    of_kept = f" Where memory is kept from call to call, maps of 32 MiB and more come to {span(kept)} instead."
+    return f"The goals for a CPU: {'; '.join(found)}.{of_kept if kept else ''}"
 
 
 def operators(result: Results) -> str:
@@ -173,7 +178,7 @@ def models(result: Results) -> str:
         by_backend = [[row for row in own if row["backend"] == backend] for backend in ("fused", "reference")]
         groups = *by_backend, [row for row in same if row["conv"] in ORIGINALS]
         three = _, _, original = [_quickest(group) for group in groups]
-        times = [shown(ratio, over(group, groups[0])) for group in groups[1:]]
+        times = [of_blocks(group, groups[0]) for group in groups[1:]]
         replaced = f"{original['conv']} → {conv}" if original else conv
         settings = precision if mode == "eager" else f"{precision}, {mode}"
         sizes = f"{fused['batch']}, {fused['size']}"
@@ -181,11 +186,12 @@ def models(result: Results) -> str:
         body.append([f"`{model}`", replaced, settings, sizes, _throughput(fused), *times, *mebibytes])
     titles = ["network", "replaces", "precision", "batch, size", "images/s", "vs reference", "vs original"]
     return _part(
-        f"Training steps of the papers' networks ({_source(result.machine_of_models, result.models)}).",
+        f"Training steps of the papers' networks ({_source(result.head('models'), result.models)}).",
         markdown([*titles, "saved MiB", "peak MiB"], body, text=3),
         "*images/s* with the fused operators; *vs reference*: how many times as fast as the same network in plain "
-        "PyTorch; *vs original*: as the network with the convolution that was replaced; below 1, **bold**, it is "
-        "slower; each in its faster layout, compiled ones in channels_last. *saved* for backward, and *peak* of a "
+        "PyTorch; *vs original*: as the network with the convolution that was replaced, in the middle one of the "
+        "blocks (least–most of them); below 1, **bold**, it is slower; each in its faster layout, compiled ones in "
+        "channels_last. *saved* for backward, and *peak* of a "
         "step beyond parameters and their gradients: fused / reference / original.",
         _image(result.machine["slug"], "models", "Speed and saved bytes of networks, relative to the original"),
     )
@@ -241,7 +247,9 @@ def _source(machine: dict, rows: Sequence[dict]) -> str:
     rounds = sorted({row["ms"]["rounds"] for row in rows})
     counted = f"{rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
     blocks = f"{blocks_of(rows)} block{'s' if blocks_of(rows) > 1 else ''}"
-    return f"{provenance(machine)}; one process, interleaved, medians of {counted} rounds in {blocks}"
+    two = any(row["mode"] == CUDNN_BENCHMARK for row in rows)
+    processes = "a process with cuDNN's choice by measurement and one without" if two else "one process"
+    return f"{provenance(machine)}; {processes}, interleaved, medians of {counted} rounds in {blocks}"
 
 
 def _part(*paragraphs: str) -> str:
@@ -250,6 +258,11 @@ def _part(*paragraphs: str) -> str:
 
 def _image(slug: str, name: str, alternative: str) -> str:
     return f"![{alternative}]({figure_path(slug, name)})"
+
+
+def of_blocks(slow: Sequence[dict], fast: Sequence[dict]) -> str:
+    found = compared(slow, fast)
+    return f"{ratio(middle(found))} ({span(found)})" if found else DASH
 
 
 def _throughput(row: dict) -> str:

@@ -10,12 +10,14 @@ from small_cases import SMALL, each_operator
 from benchmarks import models, onnx_runtime, ops
 from benchmarks.candidates import LAYOUTS, candidates
 from benchmarks.cases import OTHERS, XSEP
+from benchmarks.left_out import left_out
 from benchmarks.limits import Limits, needs
 from benchmarks.machine import commit, description
 from benchmarks.models import Comparison, Setting, Training
-from benchmarks.ratios import KEPT
+from benchmarks.ratios import GRAPH, KEPT
 from benchmarks.results import load, machines, save
 from evenconv_cuda import functional
+from evenconv_cuda.backend import current_backend
 
 LIMITS = Limits(1e10, {"float32": 1e11, "bfloat16": 1e11})
 
@@ -62,7 +64,8 @@ def test_a_wrong_candidate_is_named_and_not_timed(case, what, factor, monkeypatc
     monkeypatch.setattr(functional, case.operator, planted(getattr(functional, case.operator), what, factor))
     found = candidates(case, torch.float32)
     assert not any(name.startswith("fused") for name in found)
-    assert f"fused, NCHW, eager is wrong for {case} in torch.float32" in capsys.readouterr().out
+    assert f"fused, NCHW, eager, for {case} in float32 is not timed: wrong by" in capsys.readouterr().out
+    assert any(line.startswith(f"fused, NCHW, eager, for {case}") for line in left_out())
     rows = ops.measure([case], rounds=2, blocks=1)
     assert {row["candidate"] for row in rows} >= {"copy", "pad+concat"}
     assert "fused" not in {row["candidate"] for row in rows}
@@ -73,7 +76,36 @@ def test_what_is_wrong_only_when_compiled_is_not_timed(monkeypatch, capsys):
     monkeypatch.setattr(ops, "COMPILED", (SMALL["xsep_conv2d"],))
     rows = ops.measure([SMALL["xsep_conv2d"]], rounds=2, blocks=1, thorough=True)
     assert {row["mode"] for row in rows} == {"eager"}
-    assert "pad+concat, NCHW, compiled is wrong" in capsys.readouterr().out
+    assert "pad+concat, NCHW, compiled, for xsep_conv2d" in capsys.readouterr().out
+
+
+def test_what_fails_is_left_out_and_the_others_are_timed(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate\na lot")
+
+    case, other = SMALL["xsep_conv2d"], SMALL["symmetric_pad2d"]
+    monkeypatch.setattr(torch, "compile", fail)
+    monkeypatch.setattr(ops, "COMPILED", (case,))
+    rows = ops.measure([case], rounds=2, blocks=1, thorough=True, passes=("step",))
+    assert {row["mode"] for row in rows} == {"eager"}
+    line = f"in 3×3, NCHW, compiled, for {case} in float32 is not timed: OutOfMemoryError: tried to allocate"
+    assert line in capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(functional, "xsep_conv2d", fail)
+    assert {row["operator"] for row in ops.measure([case, other], rounds=2, blocks=1)} == {"symmetric_pad2d"}
+    assert f"{case} in float32 is not timed: OutOfMemoryError: tried to allocate" in left_out()
+
+
+def test_replays_of_graphs_have_no_copy_to_be_compared_with(monkeypatch, tmp_path, capsys):
+    case, written = SMALL["xsep_conv2d"], tmp_path / "ops.json"
+    rows = ops.measure([case], rounds=2, blocks=1, passes=("step",))
+    replays = [row | {"mode": GRAPH} for row in rows if row["candidate"] == "fused"]
+    monkeypatch.setattr(ops, "measure", lambda cases, *_, **__: [*rows, *replays] if cases else [])
+    monkeypatch.setattr(ops, "measure_limits", lambda *_: LIMITS)
+    ops.main(["--quick", "--output", str(written)])
+    graphs = [row for row in json.loads(written.read_text())["rows"] if row["mode"] == GRAPH]
+    assert len(graphs) == 2
+    assert not any("times_copy" in row or "roofline" in row for row in graphs)
+    assert GRAPH in capsys.readouterr().out
 
 
 @each_operator
@@ -112,6 +144,8 @@ def test_rows(case, thorough, monkeypatch):
     with_memory = [row for row in rows if "saved_bytes" in row]
     assert bool(with_memory) == thorough
     assert all(row["pass"] == "step" and row["dtype"] == "float32" for row in with_memory)
+    widened = {row["dtype"] for row in rows if row["candidate"] == "pad+concat via float32"}
+    assert widened == {"bfloat16"}
     replaced = {row["dtype"] for row in rows if row["candidate"] == "K×K"}
     assert replaced == ({"float32"} if case.operator in ("xsep_conv2d", "separable_depthwise_conv2d") else set())
     of_compiled = {(row["dtype"], row["pass"]) for row in rows if row["mode"] == "compiled"}
@@ -137,7 +171,7 @@ def test_onnxruntime_is_a_candidate_where_it_is_installed(monkeypatch, capsys):
     assert [row["layout"] for row in rows() if row["candidate"] == "onnxruntime"] == ["NCHW"]
     monkeypatch.setattr(onnx_runtime, "TOLERANCE", {torch.float32: 0})
     assert not [row for row in rows() if row["candidate"] == "onnxruntime"]
-    assert "onnxruntime is wrong for xsep_conv2d" in capsys.readouterr().out
+    assert "onnxruntime, for xsep_conv2d" in capsys.readouterr().out
 
 
 def test_results_are_written_and_read(tmp_path):
@@ -160,7 +194,11 @@ def test_committed_results():
         read = load(folder)
         assert read.machine["slug"] == folder.name
         assert all(row["roofline"] < 1.05 for row in read.ops if "roofline" in row)
-        assert all(row["ms"]["min"] <= row["ms"]["p10"] and len(row["ms"]["blocks"]) >= 3 for row in read.ops)
+        for row in (*read.ops, *read.models):
+            assert row["ms"]["min"] <= row["ms"]["p10"]
+            assert len(row["ms"]["blocks"]) >= 3
+        for file in folder.glob("*.json"):
+            assert not [line for line in json.loads(file.read_text())["left_out"] if "fused" in line]
 
 
 def test_description():
@@ -173,9 +211,12 @@ def test_description():
 
 def test_results_of_cudnn_s_choice_by_measurement_lie_beside_the_others(tmp_path):
     rows = [{"candidate": "fused", "mode": mode} for mode in ("eager", "cudnn.benchmark")]
-    save({"machine": {"slug": "m"}, "rows": rows[:1]}, tmp_path / "ops.json")
-    save({"machine": {"slug": "m"}, "rows": rows[1:]}, tmp_path / "ops-cudnn-benchmark.json")
+    save({"machine": {"commit": "a"}, "rows": rows[:1]}, tmp_path / "ops.json")
+    save({"machine": {"commit": "a"}, "rows": rows[1:]}, tmp_path / "ops-cudnn-benchmark.json")
     assert load(tmp_path).ops == rows
+    save({"machine": {"commit": "b"}, "rows": rows[1:]}, tmp_path / "ops-cudnn-benchmark.json")
+    with pytest.raises(ValueError, match=r"ops-cudnn-benchmark\.json are of commits a and b"):
+        load(tmp_path)
 
 
 def test_a_quick_look_is_at_the_first_case_of_each_operator(monkeypatch, capsys):
@@ -201,6 +242,23 @@ def test_model_rows():
     for layout in LAYOUTS:
         fused, reference = (by_key["c2sp", b, layout, "float32", "eager"] for b in ("fused", "reference"))
         assert 0 < fused["saved_bytes"] <= reference["saved_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "what", "factor"),
+    [("float32", "result", 1.5), ("float32", 0, 1.5), ("float32", 1, float("nan")), ("bfloat16", 1, float("nan"))],
+)
+def test_a_wrong_network_is_named_and_not_timed(precision, what, factor, monkeypatch, capsys):
+    right = functional.even_conv2d
+
+    def of_backend(*args, **options):
+        function = planted(right, what, factor) if current_backend() == "fused" else right
+        return function(*args, **options)
+
+    monkeypatch.setattr(functional, "even_conv2d", of_backend)
+    rows = models.measure(TINY, rounds=2, blocks=1)
+    assert {row["backend"] for row in rows if row["conv"] == "c2sp" and row["precision"] == precision} == {"reference"}
+    assert f"c2sp fused NCHW {precision} eager of resnet20 is not timed: wrong: loss by" in capsys.readouterr().out
 
 
 def test_backends_train_alike():

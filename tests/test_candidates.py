@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_cases import SMALL, each_operator
 
-from benchmarks.candidates import EXACT, FORMS, LAYOUTS, TOLERANCE, Corner, candidates, compiled
+from benchmarks.candidates import EXACT, FORMS, LAYOUTS, NARROW, TOLERANCE, Corner, candidates, compiled
 
 
 @each_operator
@@ -28,6 +28,17 @@ def test_every_form_in_every_layout(case, dtype):
         assert (y.shape, dx.shape, y.dtype) == (grad.shape, x.shape, dtype)
         assert 0 <= candidate.error <= TOLERANCE[dtype]
         assert candidate.error > 0 or not candidate.weights
+
+
+def test_narrow_types_are_computed_in_float32_too():
+    found = candidates(SMALL["xsep_conv2d"], torch.bfloat16, forms=NARROW)
+    assert {name.split(", ")[0] for name in found} == {*EXACT, "pad+concat via float32", "in 3×3 via float32"}
+    for layout in LAYOUTS:
+        wide, narrow = (found[f"pad+concat{how}, {layout}"] for how in (" via float32", ""))
+        x, weights = wide.sets[0][0], [weight.double() for weight in wide.weights]
+        rounded = narrow.function(x.double(), *weights).bfloat16()
+        assert wide.step()[0].dtype == torch.bfloat16
+        torch.testing.assert_close(wide.step()[0], rounded, rtol=2**-8, atol=0)
 
 
 def test_kernels_in_a_corner_are_found_there():

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from benchmarks.limits import Limits, copies_of, measure_limits, needs, sets_for
 from benchmarks.machine import last_level_cache
 from benchmarks.memory import peak_bytes
 from benchmarks.results import merged
-from benchmarks.timing import interleaved, spread
+from benchmarks.timing import LEAST_ROUNDS, interleaved, spread
 from evenconv_cuda import reference
 from evenconv_cuda.saved import saved_bytes
 
@@ -51,7 +52,7 @@ def test_candidates_take_turns_in_changing_order():
 
 def test_times_are_times_and_end():
     times = interleaved({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 100, at_most_s=0.05)
-    assert len(times["slow"]) == 3
+    assert len(times["slow"]) == LEAST_ROUNDS
     assert 20 <= np.median(times["slow"]) < 60
     assert np.median(times["fast"]) < 1
 
@@ -65,6 +66,8 @@ def test_blocks_are_merged():
     first, second = merged(blocks)
     assert (first["ms"]["rounds"], first["ms"]["blocks"]) == (6, [1.5, 2, 2.5])
     assert (second["ms"]["min"], second["ms"]["blocks"]) == (2, [2, 2.5, 3])
+    assert merged([blocks[0], blocks[1][:1], blocks[2]]) == [first]
+    assert merged([]) == []
 
 
 @each_operator
@@ -135,6 +138,18 @@ def test_saved_bytes():
     assert saved_bytes(found["pad+concat, NCHW"].forward) > 2 * (x + weights)
     fused = found["fused, NCHW"]
     assert saved_bytes(fused.forward, without=[fused.sets[0][0]]) == weights
+
+
+def test_counting_saved_bytes_keeps_nothing_alive():
+    x, results = torch.randn(100, requires_grad=True), []
+
+    def forward():
+        y = (2 * x).relu()
+        results.append(weakref.ref(y))
+        return y.sum()
+
+    assert saved_bytes(forward) == 400
+    assert results[0]() is None
 
 
 def test_peak_bytes():

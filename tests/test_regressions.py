@@ -75,6 +75,12 @@ def test_compare_as_a_command(tmp_path, capsys):
         save({"machine": CPU, "rows": networks}, tmp_path / name / "models.json")
     compare.main([str(tmp_path / "old"), str(tmp_path / "new")])
     assert "faster, fused" in capsys.readouterr().out
+    save({"machine": CPU | {"name": "Another"}, "rows": planted()}, tmp_path / "another/ops.json")
+    compare.main([str(tmp_path / "old"), str(tmp_path / "another")])
+    assert "Of two machines: Some CPU, 2 threads and Another." in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit, match=r"empty holds neither ops\.json nor models\.json"):
+        compare.main([str(tmp_path / "old"), str(tmp_path / "empty")])
     with pytest.raises(SystemExit, match="9 fused rows became slower"):
         compare.main([str(tmp_path / "old/ops.json"), str(tmp_path / "worse/ops.json")])
     with pytest.raises(SystemExit):

@@ -2,11 +2,11 @@
 
 import pytest
 from PIL import Image
-from result_rows import CPU, FIRST, GPU, LIMITS, MODELS, OPS, PAD, row
+from result_rows import CPU, FIRST, GPU, LIMITS, MODELS, OPS, PAD, row, spread
 
 from benchmarks import figures, report, tables
 from benchmarks.columns import IN_BLOCKS
-from benchmarks.ratios import KEPT, against, fastest
+from benchmarks.ratios import CUDNN_BENCHMARK, KEPT, against, fastest
 from benchmarks.results import Results, load, save
 
 
@@ -113,23 +113,56 @@ def test_of_each_kind_of_device_the_last_measured_is_shown():
     newer, gpu = Results(CPU, {}, OPS), Results(GPU | {"date": "2020-01-01"}, {}, OPS)
     assert report.shown([newer, older, gpu], "ops") == [newer, gpu]
     assert report.shown([newer, older, gpu], "models") == [older]
+    again = Results(CPU | {"date": "2025-01-01"}, {}, OPS, MODELS, CPU | {"date": "2026-01-02 10:00"})
+    assert report.shown([again, older], "models") == [again]
+    assert report.shown([again, older], "ops") == [older]
 
 
 def test_steps_of_xsepconv():
     kept = [row("in 3×3", 3, mode=KEPT), row("fused", 2.5, mode=KEPT)]
+    kept += [row("onnxruntime", 1, mode=KEPT, what="forward"), row("fused", 2, mode=KEPT, what="forward")]
     text = tables.xsepconv(Results(CPU, LIMITS, [*OPS, *sweep(), *kept]))
-    found = {tuple(line[:2]): line[2:] for line in lines(text, 14)}
-    first = ["3.00", "3.00", "3.00", "3.00", "3.00", "2.50", "**0.75**", "4.0", "50", "3.50", "2.25", "1.20"]
-    second = ["**0.75**", "0.75", "**0.75**", "–", "–", "–", "–", "16.0", "–", "–", "–", "–"]
+    found = {tuple(line[:2]): line[2:] for line in lines(text, 15)}
+    first = [
+        "3.00",
+        "3.00",
+        "3.00",
+        "3.00",
+        "3.00",
+        "2.50",
+        "**0.75**",
+        "4.0",
+        "50",
+        "3.50",
+        "2.25",
+        "1.20",
+        "**0.50**",
+    ]
+    second = ["**0.75**", "0.75", "**0.75**", "–", "–", "–", "–", "16.0", "–", "–", "–", "–", "–"]
     assert found["ConvNeXt", "2, 8, 16, 7"] == first
     assert found["EfficientNet", "2, 8, 16, 3 / 2"] == second
-    means = ["1.50", "1.50", "1.50", "3.00", "3.00", "2.50", "**0.75**", "8.0", "50", "3.50", "2.25", "1.20"]
+    means = [
+        "1.50",
+        "1.50",
+        "1.50",
+        "3.00",
+        "3.00",
+        "2.50",
+        "**0.75**",
+        "8.0",
+        "50",
+        "3.50",
+        "2.25",
+        "1.20",
+        "**0.50**",
+    ]
     assert found["geometric mean", ""] == means
     assert found["worst", ""][:8] == ["**0.75**", "", "**0.75**", "3.00", "3.00", "2.50", "**0.75**", "16.0"]
     assert len(found) == 6  # and head and rule, but no sweeps
     assert "medians of 25 rounds in 3 blocks" in text
     goals = "2.5 against the fastest (1.50: missed); no shape under 1.2 (0.75: missed); a geometric mean of 6 of NCHW"
     assert f"The goals for a CPU: a geometric mean of {goals} against NCHW (1.50: missed)." in text
+    assert "Where memory is kept from call to call, maps of 32 MiB and more come to 1.20 instead." in text
     faster = [row("fused", 1), row("in 3×3", 6)]
     assert "no shape under 1.2 (6.00: reached)" in tables.xsepconv(Results(CPU, LIMITS, faster))
 
@@ -149,6 +182,9 @@ def test_a_block_by_itself():
     assert IN_BLOCKS.values(rows) == [3, 2.5, 6]
     assert against(rows, "pad+concat", "in 3×3") == 3
     assert IN_BLOCKS.cell(rows) == "2.50–6.00"
+    searched = [{**one, "mode": CUDNN_BENCHMARK, "ms": spread(ms)} for one, ms in zip(rows, (1, 2, 3))]
+    assert against([*rows, *searched], "pad+concat", "in 3×3") == 2
+    assert against([*rows, *searched[:1]], "pad+concat", "in 3×3") == 3
     assert IN_BLOCKS.means([rows, rows]) == pytest.approx([3, 2.5, 6])
 
 
@@ -184,7 +220,17 @@ def test_models_have_the_head_of_their_own_file(tmp_path):
 
 def test_networks():
     assert lines(tables.models(Results(CPU, {}, [], MODELS)), 9)[2:] == [
-        ["`net`", "c3 → c2sp", "float32", "10, 32", "100", "2.50", "**0.83**", "90 / 300 / 100", "150 / – / 200"],
+        [
+            "`net`",
+            "c3 → c2sp",
+            "float32",
+            "10, 32",
+            "100",
+            "2.50 (2.50)",
+            "**0.83** (0.83)",
+            "90 / 300 / 100",
+            "150 / – / 200",
+        ],
         ["`net`", "c2sp", "float32, compiled", "10, 32", "50.0", "–", "–", "–", "–"],
     ]
 
