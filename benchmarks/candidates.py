@@ -17,7 +17,7 @@ from evenconv_cuda import functional, reference
 from evenconv_cuda.directions import SYMMETRIC, group_sizes
 
 from .cases import Case
-from .left_out import leave_out
+from .left_out import leave_out, leaving_out
 from .limits import short
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -123,7 +123,7 @@ def candidates(
 ) -> dict[str, Candidate]:
     """Every form that the operator has in every layout, by name "form, layout".
 
-    A form whose result or gradients are wrong is left out, with a line that says so.
+    A form that fails, or whose result or gradients are wrong, is left out, with a line that says so.
     """
     generator = torch.Generator(device).manual_seed(0)
 
@@ -138,7 +138,11 @@ def candidates(
     tensors = [[random(*shape, dtype=torch.float32) for shape in shapes] for _ in range(sets)]
     first = [tensor.double() for tensor in tensors[0]]
     exact = _step(plain, *first, weights)
-    of_replaced = {name: _step(found[name].function, *first, found[name].weights) for name in REPLACED if name in found}
+    of_replaced = {
+        name: _step(found[name].function, *first, found[name].weights)
+        for name in REPLACED
+        if name in found and name in forms
+    }
     usable = {}
     for layout, memory_format in LAYOUTS.items():
         low = [tuple(t.to(dtype).contiguous(memory_format=memory_format) for t in pair) for pair in tensors]
@@ -149,8 +153,9 @@ def candidates(
             candidate = Candidate(
                 form.function, low, parameters, of_replaced.get(name, exact), form.corner, turns=turns
             )
-            if is_right(f"{name}, {layout}, eager", candidate, case):
-                usable[f"{name}, {layout}"] = candidate
+            with leaving_out(f"{name}, {layout}, eager, for {case} in {short(dtype)}"):
+                if is_right(f"{name}, {layout}, eager", candidate, case):
+                    usable[f"{name}, {layout}"] = candidate
     return usable
 
 

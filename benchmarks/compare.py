@@ -22,7 +22,7 @@ from statistics import median as middle
 from evenconv_cuda.options import existing
 from evenconv_cuda.text import table
 
-from .ratios import APART, CASE, is_fused, median
+from .ratios import APART, CASE, CUDNN_BENCHMARK, is_fused, median
 from .results import MODELS, identity, load
 
 CHANGE = 1.05
@@ -76,7 +76,7 @@ def compare(old: Sequence[dict], new: Sequence[dict]) -> Comparison:
 def _turn(row: dict) -> tuple:
     """Of all rows that were measured together."""
     names = (*CASE, "dtype") if "candidate" in row else ("model", "layout", "precision")
-    return *(row[name] for name in names), row["mode"] if row["mode"] in APART else None
+    return *(row[name] for name in names), row["mode"] if row["mode"] in (*APART, CUDNN_BENCHMARK) else None
 
 
 def _apart(old: dict, new: dict, drift: float) -> bool:

@@ -21,7 +21,7 @@ def leaving_out(what: str) -> Iterator[None]:
     """What fails within, as for want of memory, is left out; the others go on."""
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         leave_out(what, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 

@@ -24,7 +24,7 @@ from evenconv_cuda.saved import saved_bytes
 
 from .candidates import LAYOUTS
 from .command import BLOCKS, parse, write
-from .left_out import leave_out
+from .left_out import leave_out, leaving_out
 from .memory import peak_bytes
 from .results import merged
 from .timing import interleaved
@@ -116,29 +116,36 @@ def errors(training: Training, exact: dict[str, torch.Tensor]) -> dict[str, floa
     return {name: ((found[name].double() - value).norm() / value.norm()).item() for name, value in exact.items()}
 
 
+def name_of(setting: Setting, comparison: Comparison) -> str:
+    return f"{' '.join(asdict(setting).values())} of {comparison.model}"
+
+
 def is_right(training: Training, comparison: Comparison, exact: dict[str, torch.Tensor]) -> bool:
     """Whether the network may be timed; a line says so if not."""
     found, setting = errors(training, exact), training.setting
     right = all(error <= bound for error, bound in zip(found.values(), TOLERANCE[setting.precision].values()))
     right = right and all(map(math.isfinite, found.values()))
     if not right:
-        name = " ".join(asdict(setting).values())
         wrong = ", ".join(f"{what} by {error:.1e}" for what, error in found.items())
-        leave_out(f"{name} of {comparison.model}", f"wrong: {wrong}")
+        leave_out(name_of(setting, comparison), f"wrong: {wrong}")
     return right
 
 
 def trainings(comparison: Comparison, device: str, with_compiled: bool) -> list[dict[Setting, Training]]:
-    """Those that are right, by what is interleaved."""
+    """Those that can be run and are right, by what is interleaved."""
     exact = {
         conv: Training(comparison, Setting(conv, "reference", "NCHW", "float64", "eager"), device).results()
         for conv in comparison.convs
     }
-    turns = [
-        {setting: Training(comparison, setting, device) for setting in turn}
-        for turn in settings(comparison, with_compiled)
-    ]
-    return [{s: t for s, t in turn.items() if is_right(t, comparison, exact[s.conv])} for turn in turns]
+    turns = []
+    for turn in settings(comparison, with_compiled):
+        turns.append({})
+        for setting in turn:
+            with leaving_out(name_of(setting, comparison)):
+                training = Training(comparison, setting, device)
+                if is_right(training, comparison, exact[setting.conv]):
+                    turns[-1][setting] = training
+    return turns
 
 
 def settings(comparison: Comparison, with_compiled: bool) -> list[list[Setting]]:
@@ -171,7 +178,7 @@ def measure(
         measured.append([of_network | asdict(setting) | {"ms": ms} for setting, ms in times.items()])
     every = {setting: training for turn in turns for setting, training in turn.items()}
     rows = []
-    for row, (setting, training) in zip(merged(measured), every.items(), strict=True):
+    for row, (setting, training) in zip(merged(measured, blocks), every.items(), strict=True):
         row["images_per_s"] = float(f"{1e3 * comparison.batch / row['ms']['median']:.4g}")
         if setting.mode == "eager":
             row |= {"saved_bytes": training.saved_bytes(), "peak_bytes": peak_bytes(training.step, device)}
@@ -187,10 +194,12 @@ def main(arguments: list[str] | None = None) -> None:
         options.refuse(f"--only is {options.only!r}; accepted is a part of {names}")
     rows = []
     for comparison in chosen[:1] if options.quick else chosen:
-        for row in measure(comparison, options.rounds, options.device, not options.quick, options.blocks):
-            names = ("model", "conv", "backend", "layout", "precision", "mode")
-            print(f"{row['images_per_s']:9.1f} images/s ", *(row[name] for name in names), flush=True)
-            rows.append(row)
+        with leaving_out(comparison.model):
+            measured = measure(comparison, options.rounds, options.device, not options.quick, options.blocks)
+            for row in measured:
+                names = ("model", "conv", "backend", "layout", "precision", "mode")
+                print(f"{row['images_per_s']:9.1f} images/s ", *(row[name] for name in names), flush=True)
+            rows += measured
     write(options, rows)
 
 

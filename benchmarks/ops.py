@@ -72,7 +72,7 @@ def measure(
                 found = candidates(case, dtype, device, sets_for(case, dtype, device), NARROW if narrow else FORMS)
                 rows = _timed(found, case, dtype, rounds, device, asked, more, eager)
                 measured.append(_with_memory(rows, found, device) if with_memory else rows)
-    return merged(measured)
+    return merged(measured, blocks)
 
 
 def related(rows: Sequence[dict], limits: Limits) -> list[dict]:
@@ -123,9 +123,10 @@ def _timed(found, case, dtype, rounds, device, passes, thorough, eager) -> list[
     times = interleaved(calls, rounds, device, SECONDS)
     if (thorough or eager == KEPT) and "forward" in passes and _for_onnx(found, case, dtype, device):
         # By itself, since its threads wait actively for a while, into the time of what comes next.
-        call = onnx_forward(case, found["fused, NCHW"])
-        if call is not None:
-            times |= interleaved({("forward", "onnxruntime", "NCHW", eager): call}, rounds, device, SECONDS)
+        with leaving_out(f"onnxruntime, for {case}"):
+            call = onnx_forward(case, found["fused, NCHW"])
+            if call is not None:
+                times |= interleaved({("forward", "onnxruntime", "NCHW", eager): call}, rounds, device, SECONDS)
     rows = []
     for (what, form, layout, mode), ms in times.items():
         row = asdict(case) | {"dtype": short(dtype), "pass": what, "candidate": form, "layout": layout, "mode": mode}
@@ -144,8 +145,9 @@ def _with_memory(rows: Sequence[dict], found: dict[str, Candidate], device: str)
     for row in rows:
         candidate = found.get(f"{row['candidate']}, {row['layout']}")
         if candidate is not None and (row["pass"], row["mode"]) == ("step", "eager"):
-            saved, peak = saved_bytes(candidate.forward), peak_bytes(candidate.steps(), device)
-            row = row | {"saved_bytes": saved, "peak_bytes": peak}
+            with leaving_out(f"memory of {row['candidate']}, {row['layout']}, for {row['operator']}"):
+                saved, peak = saved_bytes(candidate.forward), peak_bytes(candidate.steps(), device)
+                row = row | {"saved_bytes": saved, "peak_bytes": peak}
         more.append(row)
     return more
 
@@ -169,7 +171,8 @@ def main(arguments: list[str] | None = None) -> None:
     limits = [measure_limits(device, dtypes)]
     rows = measure(ordinary, dtypes, rounds, device, thorough=thorough, blocks=blocks, eager=eager)
     rows += measure(sweeps, (FP32,), rounds, device, ("forward", "step"), blocks=blocks, eager=eager)
-    limits.append(measure_limits(device, dtypes))
+    with leaving_out("the machine's limits at the end"):
+        limits.append(measure_limits(device, dtypes))
     large = [case for case in ordinary if case in XSEP and 4 * case.N * case.C * case.H**2 >= LARGE_BYTES]
     if device == "cpu" and not options.quick and keep_memory():
         rows += measure(large, (FP32,), rounds, passes=("forward", "step"), blocks=blocks, eager=KEPT)

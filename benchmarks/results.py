@@ -37,15 +37,14 @@ def identity(row: dict) -> tuple:
     return tuple(row[name] for name in (OPS if "candidate" in row else MODELS))
 
 
-def merged(blocks: Iterable[Iterable[dict]]) -> list[dict]:
-    """One row for what every block has a row of, the times of which become their spread."""
+def merged(turns: Iterable[Iterable[dict]], blocks: int) -> list[dict]:
+    """One row for what each of so many blocks has a row of, the times of which become their spread."""
     rows: dict[tuple, dict] = {}
     times: dict[tuple, list[list[float]]] = {}
-    for row in (row for block in blocks for row in block):
+    for row in (row for turn in turns for row in turn):
         rows.setdefault(identity(row), row)
         times.setdefault(identity(row), []).append(row["ms"])
-    most = max(map(len, times.values()), default=0)
-    for key in [key for key, of_blocks in times.items() if len(of_blocks) < most]:
+    for key in [key for key, of_blocks in times.items() if len(of_blocks) < blocks]:
         leave_out(" ".join(map(str, key)), "it is missing in a block")
         del rows[key]
     return [row | {"ms": spread(times[key])} for key, row in rows.items()]
@@ -54,7 +53,7 @@ def merged(blocks: Iterable[Iterable[dict]]) -> list[dict]:
 def load(folder: Path) -> Results:
     read = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     ops, by_measurement, models = (read.get(name, {}) for name in ("ops", "ops-cudnn-benchmark", "models"))
-    commits = [content["machine"]["commit"] for content in (ops, by_measurement) if content]
+    commits = [str(content["machine"]["commit"]) for content in (ops, by_measurement) if content]
     if len(set(commits)) > 1:
         raise ValueError(f"{folder}: ops.json and ops-cudnn-benchmark.json are of commits {' and '.join(commits)}")
     rows = ops.get("rows", []) + by_measurement.get("rows", [])

@@ -33,10 +33,10 @@ DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 LARGE_K = 15
 """From which on few networks have layers."""
 EXPLAINED = {
-    "cpu": "bfloat16 is measured eager only, and *via float32* too: cast, computed in float32, and cast back; "
-    "*memory kept* and *forward, kept*: step and forward against the fastest eager one, with an allocator that gives "
-    "no memory back to the system, for maps that glibc otherwise takes from it anew each time",
-    "cuda": "*fp16*: all in float16; *in CUDA graphs*: all replayed on one set of inputs, which the L2 may keep",
+    "cpu": "bfloat16 is measured eager only; *memory kept* and *forward, kept*: step and forward against the fastest "
+    "eager one, with an allocator that gives no memory back to the system, for maps that glibc otherwise takes from it "
+    "anew each time",
+    "cuda": "*fp16*: the same in float16; *in CUDA graphs*: all replayed on one set of inputs, which the L2 may keep",
 }
 """What the columns say that only one kind of device has."""
 
@@ -98,7 +98,8 @@ def xsepconv(result: Results) -> str:
         "*NCHW*, *channels_last*: both sides in that layout; *vs compiled*: the fastest of them under `torch.compile`; "
         "*vs K×K*, *vs 3×3*: the one depthwise convolution that XSepConv replaces, and a 3×3, which compute something "
         "else; *× copy*: its time in copies of x; *% of roofline*: of what the fastest copy of this run, and the "
-        "fastest matrix product or dense convolution, would allow; *bf16*: all in bfloat16; *forward*: without "
+        "fastest matrix product or dense convolution, would allow; *bf16*: the fused one in bfloat16, others in "
+        "it or via float32, with casts of the maps; *forward*: without "
         f"gradients, against onnxruntime too, timed by itself; {EXPLAINED[device]}; below 1, **bold**, it loses; / 2 "
         "is a stride.",
         *([_goals(cases.values())] if device == "cpu" else []),
@@ -140,7 +141,8 @@ def operators(result: Results) -> str:
         f"The other operators: geometric mean / worst over shapes ({_source(result.machine, result.ops)}).",
         markdown(["operator", "shapes", *titles], summaries),
         "How many times as fast as the fastest other way to do it, in any layout and mode: *forward* and *step* in "
-        "float32, *bf16 step* all in bfloat16; below 1, **bold**, the fused operator loses.",
+        "float32, *bf16 step* in bfloat16, the others in it or via float32, with casts of the maps; below 1, **bold**, "
+        "the fused operator loses.",
         "<details><summary>Every shape</summary>\n\n"
         + markdown([*every, "fastest other step"], body, text=3)
         + "\n\n</details>",
@@ -248,7 +250,7 @@ def _source(machine: dict, rows: Sequence[dict]) -> str:
     counted = f"{rounds[0]}" + (f" to {rounds[-1]}" if len(rounds) > 1 else "")
     blocks = f"{blocks_of(rows)} block{'s' if blocks_of(rows) > 1 else ''}"
     two = any(row["mode"] == CUDNN_BENCHMARK for row in rows)
-    processes = "a process with cuDNN's choice by measurement and one without" if two else "one process"
+    processes = "the lesser of a process with cuDNN's choice by measurement and one without" if two else "one process"
     return f"{provenance(machine)}; {processes}, interleaved, medians of {counted} rounds in {blocks}"
 
 

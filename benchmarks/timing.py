@@ -15,8 +15,8 @@ import torch
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
 LEAST_ROUNDS = 5
-CYCLES_PER_S = 2e9
-"""Of a GPU, at most about."""
+CYCLES_PER_S, LEAST_PAUSE_S = 3e9, 1e-4
+"""Of a GPU, at most about; and what even a call that is queued at once is given."""
 _random = Random(0)
 
 
@@ -53,9 +53,12 @@ def captured(step: Callable[[], list[torch.Tensor]]) -> tuple[torch.cuda.CUDAGra
         for _ in range(3):
             step()
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = step()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            results = step()
+    finally:
+        torch.cuda.set_stream(stream)  # which a capture that fails does not
     return graph, results
 
 
@@ -93,7 +96,7 @@ def _cuda_round(candidates: Sequence[tuple[Name, Call]], ahead: bool) -> dict[Na
             call()
             queueing = time.perf_counter() - before
             torch.cuda.synchronize()
-            torch.cuda._sleep(int(2 * queueing * CYCLES_PER_S))
+            torch.cuda._sleep(int((2 * queueing + LEAST_PAUSE_S) * CYCLES_PER_S))
         start.record()
         call()
         end.record()

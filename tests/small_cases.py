@@ -1,8 +1,9 @@
-"""A case of each operator that takes no time."""
+"""A case of each operator, and a comparison of networks, that take no time."""
 
 import pytest
 
 from benchmarks.cases import Case
+from benchmarks.models import Comparison
 
 SMALL = {
     "symmetric_pad2d": Case(2, 6, 9, 4, "symmetric_pad2d"),
@@ -13,3 +14,5 @@ SMALL = {
 }
 
 each_operator = pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)
+
+TINY = Comparison("resnet20", ("c3", "c2sp"), 2, 8)

@@ -63,11 +63,11 @@ def test_blocks_are_merged():
     blocks = [
         [row | keys | {"batch": n, "ms": [n + 1.0, block + 2.0]} for n, row in enumerate(rows)] for block in range(3)
     ]
-    first, second = merged(blocks)
+    first, second = merged(blocks, 3)
     assert (first["ms"]["rounds"], first["ms"]["blocks"]) == (6, [1.5, 2, 2.5])
     assert (second["ms"]["min"], second["ms"]["blocks"]) == (2, [2, 2.5, 3])
-    assert merged([blocks[0], blocks[1][:1], blocks[2]]) == [first]
-    assert merged([]) == []
+    assert merged([blocks[0], blocks[1][:1], blocks[2]], 3) == [first]
+    assert merged(blocks, 4) == merged([], 3) == []
 
 
 @each_operator
@@ -108,7 +108,7 @@ def test_limits():
 
 
 def test_the_fastest_copy_is_a_limit():
-    (copy,) = merged([[{**vars(SMALL["xsep_conv2d"]), **COPY, "ms": [2.0, 3.0]}]])
+    (copy,) = merged([[{**vars(SMALL["xsep_conv2d"]), **COPY, "ms": [2.0, 3.0]}]], 1)
     assert copies_of([copy]).copy_bytes_per_s == 2 * 4 * 2 * 6 * 81 / 2e-3
 
 
