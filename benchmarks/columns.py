@@ -75,21 +75,24 @@ def _vs_mode(mode: str, fused_mode: dict[str, str], what: str = "step") -> Calla
     return lambda rows: over(wanted(rows, *UNFUSED, mode=mode, **where), wanted(rows, "fused", **where, **fused_mode))
 
 
+def _in_blocks(**where: str) -> Callable[[Rows], list[float]]:
+    where = STEP | FLOAT32 | where
+    return lambda rows: compared(wanted(rows, *UNFUSED, **where), wanted(rows, "fused", **where))
+
+
 def _of_fused(field: str) -> Callable[[Rows], float | None]:
     return lambda rows: (fastest(rows, "fused", **STEP, **FLOAT32) or {}).get(field)
 
 
 FORWARD, FASTEST = Column("forward", _vs(*UNFUSED, what="forward")), Column("step", _vs(*UNFUSED))
-IN_BLOCKS = OfBlocks(
-    "in each block",
-    lambda rows: compared(wanted(rows, *UNFUSED, **STEP, **FLOAT32), wanted(rows, "fused", **STEP, **FLOAT32)),
-)
+IN_BLOCKS = OfBlocks("in each block", _in_blocks())
 BF16 = Column("bf16 step", _vs(*UNFUSED, dtype="bfloat16"))
 LIMITS = (
     Column("× copy", _of_fused("times_copy"), "{:.1f}".format, max),
     Column("% of roofline", _of_fused("roofline"), lambda share: f"{100 * share:.0f}"),
 )
 OF_GOALS = Column("vs fastest", FASTEST.value), Column("NCHW", _vs(*UNFUSED, layout="NCHW"))
+NCHW_IN_BLOCKS = OfBlocks("NCHW in each block", _in_blocks(layout="NCHW"))
 OF_XSEP = (
     OF_GOALS[0],
     IN_BLOCKS,

@@ -2,10 +2,10 @@
 
     python -m benchmarks.compare OLD NEW    # folders of results, or two files of the same kind
 
-Rows are matched by what was measured. A machine that is slower today is slower with everything, so the median ratio of
-the rows that are not this package's is divided out: of those that were measured with the row, where there are any.
-A row has changed if after that its blocks lie apart, its quartiles too, and its median by more than 5 %. The exit
-status is 1 if a fused row became slower.
+Rows are matched by what was measured. A machine that is slower today is slower with everything, if not with all alike:
+its drift is what the rows that are not this package's say, of those that were measured with the row, where there are
+any, from their lower to their upper decile. A row has changed if, with either divided out, its blocks lie apart, its
+quartiles too, and its median by more than 5 % to the same side. The exit status is 1 if a fused row became slower.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median as middle
+from statistics import quantiles
 
 from evenconv_cuda.options import existing
 from evenconv_cuda.text import table
@@ -30,7 +31,7 @@ CHANGE = 1.05
 
 @dataclass(frozen=True)
 class Change:
-    """A row in both results; ``ratio`` is new / old without the machine's drift: above 1 it became slower."""
+    """A row in both results; ``ratio`` is new / old without the machine's median drift."""
 
     row: dict
     old: float
@@ -62,9 +63,9 @@ def compare(old: Sequence[dict], new: Sequence[dict]) -> Comparison:
     drift = middle(of_all) if of_all else None
     changed = []
     for a, b in both:
-        local = middle(of_turn[_turn(a)]) if _turn(a) in of_turn else drift or 1
-        if _apart(a, b, local):
-            changed.append(Change(b, median(a), median(b), median(b) / median(a) / local))
+        drifts = of_turn.get(_turn(a), of_all or [1.0])
+        if _changed(a, b, drifts):
+            changed.append(Change(b, median(a), median(b), median(b) / median(a) / middle(drifts)))
     return Comparison(
         drift,
         sorted(changed, key=lambda change: -change.ratio),
@@ -79,14 +80,20 @@ def _turn(row: dict) -> tuple:
     return *(row[name] for name in names), row["mode"] if row["mode"] in (*APART, CUDNN_BENCHMARK) else None
 
 
+def _changed(old: dict, new: dict, drifts: Sequence[float]) -> bool:
+    tenths = quantiles([*drifts, *drifts], n=10, method="inclusive")
+    ratios = [median(new) / median(old) / drift for drift in (tenths[0], tenths[-1])]
+    one_sided = all(ratio > CHANGE for ratio in ratios) or all(ratio < 1 / CHANGE for ratio in ratios)
+    return one_sided and all(_apart(old, new, drift) for drift in (tenths[0], tenths[-1]))
+
+
 def _apart(old: dict, new: dict, drift: float) -> bool:
-    ratio = median(new) / median(old) / drift
     ranges = [
         ((min(row["ms"]["blocks"]), max(row["ms"]["blocks"])), (row["ms"]["p25"], row["ms"]["p75"]))
         for row in (old, new)
     ]
     overlap = any(low / drift <= top and bottom <= high / drift for (bottom, top), (low, high) in zip(*ranges))
-    return not overlap and not 1 / CHANGE <= ratio <= CHANGE
+    return not overlap
 
 
 def read(path: Path) -> tuple[str, dict[str, list[dict]]]:

@@ -46,6 +46,15 @@ def test_compare_divides_by_what_was_interleaved_with_the_row():
     assert (change.row["N"], change.ratio) == (2, pytest.approx(3))
 
 
+def test_compare_is_silent_within_what_others_of_the_case_drift_by():
+    forms = ("K×K", "3×3", "pad+concat", "in 3×3")
+    old = [row("fused", 1), *(row(form, 2) for form in forms)]
+    for fused, changed in ((1.3, 0), (0.9, 0), (1.7, 1), (0.7, 1)):
+        new = [row("fused", fused), *(row(form, 2 * drift) for form, drift in zip(forms, (0.9, 1, 1.2, 1.4)))]
+        found = compare.compare(old, new).changed
+        assert len([change for change in found if is_fused(change.row)]) == changed
+
+
 def test_compare_is_silent_where_blocks_overlap():
     old, new = planted(), planted(fused=1.2)
     for one in new:
