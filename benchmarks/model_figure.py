@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from matplotlib.patheffects import Normal, Stroke
 from evenconv_cuda.demo.figure import COLORS, GREY, INK, style
 
 from .plotting import titled
-from .ratios import ORIGINALS, median
+from .ratios import ORIGINALS, median, over
 from .results import Results
 
 ORIGINAL = "#8f8f8f"
@@ -25,7 +25,7 @@ Network = tuple[str, str, str]
 
 
 def models(result: Results) -> Figure:
-    """A row per network; each in its faster layout."""
+    """A row per network, each in its faster layout; speeds are compared in the middle one of the blocks."""
     rows = [row for row in result.models if row["mode"] == "eager"]
     places: dict[Network, float] = {}
     for network in dict.fromkeys(map(_network, rows)):
@@ -34,8 +34,8 @@ def models(result: Results) -> Figure:
     figure = Figure(figsize=(12, 1.1 + 0.34 * max(places.values())), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     speed, saved = figure.subplots(1, 2, sharey=True)
-    _draw(speed, rows, places, "images_per_s", "{:,.0f}/s")
-    _draw(saved, rows, places, "saved_bytes", "{:,.0f} MiB", unit=2**20)
+    _draw(speed, rows, places, "images_per_s", "{:,.0f}/s", lambda own, original: over(original, own))
+    _draw(saved, rows, places, "saved_bytes", "{:,.0f} MiB", _of_saved, unit=2**20)
     speed.set_yticks(list(places.values()), [_label(network) for network in places], color=INK)
     speed.set_ylim(max(places.values()) + 0.6, -0.3)
     for model in dict.fromkeys(model for model, _, _ in places):
@@ -58,20 +58,34 @@ def models(result: Results) -> Figure:
     )
 
 
-def _draw(axes: Axes, rows: list[dict], places: dict[Network, float], field: str, shown: str, unit: float = 1) -> None:
+def _of_saved(own: Sequence[dict], original: Sequence[dict]) -> float:
+    return _faster(own)["saved_bytes"] / _faster(original)["saved_bytes"]
+
+
+def _draw(
+    axes: Axes,
+    rows: list[dict],
+    places: dict[Network, float],
+    field: str,
+    shown: str,
+    relative: Callable[[Sequence[dict], Sequence[dict]], float],
+    unit: float = 1,
+) -> None:
     for precision, (alpha, offset) in PRECISIONS.items():
-        found = {network: _faster(rows, network, precision) for network in places}
-        values = {network: row[field] for network, row in found.items() if row is not None and row.get(field)}
-        originals = {model: value for (model, conv, _), value in values.items() if conv in ORIGINALS}
-        for network, value in values.items():
+        found: dict[Network, list[dict]] = {network: [] for network in places}
+        for row in rows:
+            if row["precision"] == precision and row.get(field):
+                found[_network(row)].append(row)
+        originals = {model: own for (model, conv, _), own in found.items() if conv in ORIGINALS and own}
+        for network, own in found.items():
             model, conv, backend = network
-            if model not in originals:
+            if not own or model not in originals:
                 continue
-            width, place = value / originals[model], places[network] + offset
+            width, place = relative(own, originals[model]), places[network] + offset
             color = ORIGINAL if conv in ORIGINALS else COLORS[backend]
             axes.barh(place, width, height=0.36, color=color, alpha=alpha)
             axes.annotate(
-                shown.format(value / unit),
+                shown.format(_faster(own)[field] / unit),
                 (width, place),
                 xytext=(4, 0),
                 textcoords="offset points",
@@ -85,9 +99,8 @@ def _draw(axes: Axes, rows: list[dict], places: dict[Network, float], field: str
     axes.tick_params(axis="y", length=0)
 
 
-def _faster(rows: Iterable[dict], network: Network, precision: str) -> dict | None:
-    same = (row for row in rows if _network(row) == network and row["precision"] == precision)
-    return min(same, key=median, default=None)
+def _faster(rows: Iterable[dict]) -> dict:
+    return min(rows, key=median)
 
 
 def _network(row: dict) -> Network:
