@@ -81,7 +81,7 @@ def _turn(row: dict) -> tuple:
 
 
 def _changed(old: dict, new: dict, drifts: Sequence[float]) -> bool:
-    tenths = quantiles([*drifts, *drifts], n=10, method="inclusive")
+    tenths = quantiles([*drifts, *drifts], n=10, method="inclusive")  # which wants at least two
     ratios = [median(new) / median(old) / drift for drift in (tenths[0], tenths[-1])]
     one_sided = all(ratio > CHANGE for ratio in ratios) or all(ratio < 1 / CHANGE for ratio in ratios)
     return one_sided and all(_apart(old, new, drift) for drift in (tenths[0], tenths[-1]))
