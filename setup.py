@@ -1,7 +1,8 @@
-"""Builds the one binary, evenconv_cuda._C; the metadata is in pyproject.toml.
+"""Builds the binary, evenconv_cuda._C; the metadata is in pyproject.toml.
 
 Where PyTorch has CUDA and nvcc is there, the CUDA kernels are in it, for the architectures of TORCH_CUDA_ARCH_LIST or
-else for every one that nvcc knows. With EVENCONV_CUDA_ON_HOST=1 they are compiled for the CPU instead, for tests.
+else for those of the GPUs that are visible. EVENCONV_CUDA_ON_HOST=1 adds evenconv_cuda._cuda_on_host, the CUDA kernels
+compiled for the CPU, for tests.
 """
 
 import os
@@ -42,6 +43,7 @@ except ImportError:
 ROOT = Path(__file__).resolve().parent
 VERSION = (ROOT / "evenconv_cuda" / "version.txt").read_text().strip()
 OLDEST_ARCHITECTURE = 7.5
+EMULATOR = "evenconv_cuda._cuda_on_host"
 
 
 def find(folder, pattern):
@@ -55,13 +57,16 @@ def asks_for_host():
     return value == "1"
 
 
-def why_no_cuda(on_host):
-    if on_host:
-        return "EVENCONV_CUDA_ON_HOST=1 asks for the CUDA kernels on the CPU"
+def why_no_cuda():
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} has no CUDA"
     if cpp_extension.CUDA_HOME is None or shutil.which(f"{cpp_extension.CUDA_HOME}/bin/nvcc") is None:
         return "nvcc was not found (install the CUDA toolkit, or name it in CUDA_HOME)"
+    if not architectures_asked_for() and not torch.cuda.is_available():
+        return (
+            "no GPU is visible (to build CUDA kernels all the same, name the architectures, as in "
+            "TORCH_CUDA_ARCH_LIST='8.0;9.0')"
+        )
     return None
 
 
@@ -88,16 +93,38 @@ def check_toolkit():
         )
 
 
+def architectures_asked_for():
+    return os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+
+
 def choose_architectures():
-    """Those of TORCH_CUDA_ARCH_LIST, or all that nvcc knows, the newest with PTX for what comes after it."""
+    """Those of TORCH_CUDA_ARCH_LIST, or those of the visible GPUs."""
     numbers = re.findall(r"compute_(\d+)(\d)", ask_nvcc("--list-gpu-arch"))
     known = sorted({f"{major}.{minor}" for major, minor in numbers}, key=float)
     known = [number for number in known if float(number) >= OLDEST_ARCHITECTURE]
-    given = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
-    for name in given:
+    for name in architectures_asked_for():
         if name.removesuffix("+PTX").rstrip("af") not in known:
             refuse(f"TORCH_CUDA_ARCH_LIST has {name!r}; accepted are {', '.join(known)}, each also with +PTX")
-    return given or [*known[:-1], f"{known[-1]}+PTX"]
+    return architectures_asked_for() or sorted({code_for(gpu, known) for gpu in visible_gpus()}, key=numeric)
+
+
+def visible_gpus():
+    return [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
+
+
+def numeric(name):
+    return float(name.removesuffix("+PTX"))
+
+
+def code_for(capability, known):
+    """A GPU that nvcc does not know runs the PTX of the newest architecture before it."""
+    name = "{}.{}".format(*capability)
+    if name in known:
+        return name
+    older = [number for number in known if float(number) <= float(name)]
+    if not older:
+        refuse(f"a visible GPU has compute capability {name}; accepted is {known[0]} and newer")
+    return f"{older[-1]}+PTX"
 
 
 def gencode(name):
@@ -106,16 +133,18 @@ def gencode(name):
     return [f"-gencode=arch=compute_{number},code={code}" for code in codes]
 
 
-class BuildForHost(cpp_extension.BuildExtension):
-    """Hands each CUDA source to the C++ compiler in a file whose ending it knows."""
+class Build(cpp_extension.BuildExtension):
+    """Hands the emulator's sources to the C++ compiler in files of their own, whose ending it knows and whose objects
+    are not those of the other binary."""
 
     def build_extensions(self):
         for extension in self.extensions:
-            extension.sources = [self.as_cpp(s) if s.endswith(".cu") else s for s in extension.sources]
+            if extension.name == EMULATOR:
+                extension.sources = [self.as_cpp(source) for source in extension.sources]
         super().build_extensions()
 
     def as_cpp(self, source):
-        path = Path(self.build_temp) / "cuda_on_host" / f"{Path(source).stem}.cpp"
+        path = Path(self.build_temp) / "cuda_on_host" / f"{Path(source).parent.name}_{Path(source).stem}.cpp"
         text = f'#include "{ROOT / source}"\n'
         if not path.exists() or path.read_text() != text:  # a file that is newer would be compiled again
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,49 +152,63 @@ class BuildForHost(cpp_extension.BuildExtension):
         return str(path)
 
 
-on_host = asks_for_host()
-no_cuda = why_no_cuda(on_host)
-sources = [*find(".", "*.cpp"), *find("cpu", "*.cpp"), *find("cuda", "*.cpp")]
-include_dirs = [pybind11.get_include()]
-optimise = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]  # which would come after CFLAGS and win
-flags = {"cxx": [*optimise, "-std=c++17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]}
-macros = [
-    ("TORCH_TARGET_VERSION", "0x020b000000000000"),
-    ("EVENCONV_VERSION", f'"{VERSION}"'),
-    ("EVENCONV_TORCH_VERSION", f'"{torch.__version__}"'),
-]
-architectures = []
-extension = cpp_extension.CppExtension
-if no_cuda is None:
-    check_toolkit()
-    cpp_extension.CUDA_HOME = find_toolkit()
-    architectures = choose_architectures()
-    print(f"evenconv_cuda: building CUDA kernels for {' '.join(architectures)}", file=sys.stderr)
-    extension = cpp_extension.CUDAExtension
-    sources += find("cuda", "*.cu")
-    macros.append(("EVENCONV_CUDA", "1"))
-    flags["nvcc"] = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden"]
-    flags["nvcc"] += [flag for name in architectures for flag in gencode(name)]
-else:
-    print(f"evenconv_cuda: building for the CPU alone: {no_cuda}", file=sys.stderr)
-if on_host:
-    sources += [*find("cuda_on_host", "*.cpp"), *find("cuda", "*.cu")]
-    include_dirs.append(str(ROOT / "csrc" / "cuda_on_host" / "include"))
-    macros.append(("EVENCONV_CUDA_ON_HOST", "1"))
-    flags["cxx"] += ["-Wno-unknown-pragmas", "-fno-strict-aliasing"]
-macros.append(("EVENCONV_CUDA_ARCHITECTURES", f'"{" ".join(architectures)}"'))
+def cxx_flags(level):
+    """Those of CFLAGS come last in what setuptools hands to the compiler, and first here."""
+    given = os.environ.get("CFLAGS", "")
+    optimise = [] if "-O" in given else [level]
+    debug = [] if "-g" in given else ["-g0"]
+    return [*optimise, *debug, "-std=c++17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]
+
+
+def package_binary():
+    sources = [*find(".", "*.cpp"), *find("cpu", "*.cpp"), *find("cuda", "*.cpp")]
+    flags = {"cxx": cxx_flags("-O3")}
+    macros = [
+        ("TORCH_TARGET_VERSION", "0x020b000000000000"),
+        ("EVENCONV_VERSION", f'"{VERSION}"'),
+        ("EVENCONV_TORCH_VERSION", f'"{torch.__version__}"'),
+    ]
+    architectures = []
+    extension = cpp_extension.CppExtension
+    no_cuda = why_no_cuda()
+    if no_cuda is None:
+        check_toolkit()
+        cpp_extension.CUDA_HOME = find_toolkit()
+        architectures = choose_architectures()
+        print(f"evenconv_cuda: building CUDA kernels for {' '.join(architectures)}", file=sys.stderr)
+        extension = cpp_extension.CUDAExtension
+        sources += find("cuda", "*.cu")
+        macros.append(("EVENCONV_CUDA", "1"))
+        flags["nvcc"] = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden"]
+        flags["nvcc"] += [flag for name in architectures for flag in gencode(name)]
+    else:
+        print(f"evenconv_cuda: building for the CPU alone: {no_cuda}", file=sys.stderr)
+    macros.append(("EVENCONV_CUDA_ARCHITECTURES", f'"{" ".join(architectures)}"'))
+    return extension(
+        "evenconv_cuda._C",
+        sources,
+        depends=find(".", "**/*.h"),
+        include_dirs=[pybind11.get_include()],
+        define_macros=macros,
+        extra_compile_args=flags,
+    )
+
+
+def emulator_binary():
+    """At the level at which compiling and the tests together are shortest."""
+    return cpp_extension.CppExtension(
+        EMULATOR,
+        [*find("cuda_on_host", "*.cpp"), *find("cuda", "*.cpp"), *find("cuda", "*.cu")],
+        depends=find(".", "**/*.h"),
+        include_dirs=[pybind11.get_include(), str(ROOT / "csrc" / "cuda_on_host" / "include")],
+        define_macros=[("EVENCONV_CUDA_ON_HOST", "1")],
+        extra_compile_args=[*cxx_flags("-O1"), "-Wno-unknown-pragmas", "-fno-strict-aliasing"],
+    )
+
 
 setup(
     version=VERSION,
-    ext_modules=[
-        extension(
-            "evenconv_cuda._C",
-            sources,
-            depends=find(".", "**/*.h"),
-            include_dirs=include_dirs,
-            define_macros=macros,
-            extra_compile_args=flags,
-        )
-    ],
-    cmdclass={"build_ext": BuildForHost if on_host else cpp_extension.BuildExtension},
+    ext_modules=[package_binary(), *([emulator_binary()] if asks_for_host() else [])],
+    cmdclass={"build_ext": Build},
+    options={"build_ext": {"build_temp": "build/objects"}},  # where ninja finds what need not be compiled again
 )

@@ -11,18 +11,8 @@ std::atomic<const Device*> current = &kCpuDevice;
 
 const Device& host_device() { return *current.load(std::memory_order_relaxed); }
 
-bool select_host_device(const std::string& name) {
-  if (name == "cpu") {
-    current = &kCpuDevice;
-    return true;
-  }
-#ifdef EVENCONV_CUDA_ON_HOST
-  if (name == "cuda_on_host") {
-    current = &kCudaOnHostDevice;
-    return true;
-  }
-#endif
-  return false;
+void set_host_device(const Device* device) {
+  current.store(device ? device : &kCpuDevice, std::memory_order_relaxed);
 }
 
 }  // namespace evenconv

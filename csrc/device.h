@@ -1,9 +1,8 @@
-// What runs the operators: the CPU's kernels, the CUDA kernels, or these on the host. Between ops.cpp, which knows
-// PyTorch, and the kernels, which do not.
+// What runs the operators: the CPU's kernels or the CUDA kernels. Between ops.cpp, which knows PyTorch, and the
+// kernels, which do not.
 #pragma once
 
 #include <functional>
-#include <string>
 
 #include "params.h"
 
@@ -27,13 +26,12 @@ struct Device {
 };
 
 extern const Device kCpuDevice;
-extern const Device kCudaDevice;        // in builds with EVENCONV_CUDA
-extern const Device kCudaOnHostDevice;  // in builds with EVENCONV_CUDA_ON_HOST
+extern const Device kCudaDevice;  // in builds with EVENCONV_CUDA
 
-// The device of CPU tensors: "cpu", unless "cuda_on_host" was selected.
+// The device of CPU tensors: the CPU's kernels, unless a test has put the emulator's in their place.
 const Device& host_device();
 
-// False if this build has no such one.
-bool select_host_device(const std::string& name);
+// For every thread from now on; nullptr is the CPU's kernels.
+void set_host_device(const Device* device);
 
 }  // namespace evenconv

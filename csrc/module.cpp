@@ -2,14 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <sstream>
 
 #include "cpu/isa.h"
 #include "cuda/plan.h"
 #include "device.h"
-#ifdef EVENCONV_CUDA_ON_HOST
-#include "cuda_on_host/emulator.h"
-#endif
 
 namespace py = pybind11;
 
@@ -28,11 +26,6 @@ py::dict build_info() {
   info["cpu_isa_available"] = isas;
   info["cuda"] = !architectures.empty();
   info["cuda_architectures"] = architectures;
-#ifdef EVENCONV_CUDA_ON_HOST
-  info["cuda_on_host"] = true;
-#else
-  info["cuda_on_host"] = false;
-#endif
   return info;
 }
 
@@ -41,10 +34,8 @@ void set_cpu_isa(const std::string& isa) {
     throw py::value_error("isa is '" + isa + "'; accepted are those of build_info()['cpu_isa_available']");
 }
 
-void set_host_device(const std::string& name) {
-  if (!evenconv::select_host_device(name))
-    throw py::value_error("name is '" + name + "'; accepted are 'cpu' and, in a build with EVENCONV_CUDA_ON_HOST=1, " +
-                          "'cuda_on_host'");
+void set_host_device(const std::optional<py::capsule>& device) {
+  evenconv::set_host_device(device ? device->get_pointer<const evenconv::Device>() : nullptr);
 }
 
 // A chain whose tensors are dense and aligned: what a plan depends on.
@@ -108,54 +99,21 @@ py::dict cuda_plan(const std::array<int64_t, 4>& shape, const std::string& dtype
   return dict;
 }
 
-#ifdef EVENCONV_CUDA_ON_HOST
-void set_order(const std::string& order, uint64_t seed) {
-  using evenconv::host::Order;
-  if (order == "forward") return evenconv::host::set_order(Order::forward);
-  if (order == "reverse") return evenconv::host::set_order(Order::reverse);
-  if (order == "shuffled") return evenconv::host::set_order(Order::shuffled, seed);
-  throw py::value_error("order is '" + order + "'; accepted are forward, reverse and shuffled");
-}
-
-py::dict counters() {
-  const evenconv::host::Counters count = evenconv::host::counters();
-  py::dict dict;
-  dict["launches"] = count.launches;
-  dict["bytes_read"] = count.bytes_read;
-  dict["bytes_written"] = count.bytes_written;
-  dict["sectors_read"] = count.sectors_read;
-  dict["sectors_written"] = count.sectors_written;
-  dict["requests_read"] = count.requests_read;
-  dict["requests_written"] = count.requests_written;
-  dict["shared_requests"] = count.shared_requests;
-  dict["shared_conflicts"] = count.shared_conflicts;
-  dict["barriers"] = count.barriers;
-  return dict;
-}
-#endif
-
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "The compiled half of evenconv_cuda. Importing it registers torch.ops.evenconv_cuda.";
   m.def("build_info", &build_info,
         "What this binary was built from and runs on: version, torch (built against), compiler, cpu_isa (in use), "
-        "cpu_isa_available, cuda (whether its kernels are in), cuda_architectures, cuda_on_host (whether the CUDA "
-        "kernels run on the CPU).");
+        "cpu_isa_available, cuda (whether its kernels are in), cuda_architectures.");
   m.def("set_cpu_isa", &set_cpu_isa, py::arg("isa"),
         "Run the CPU kernels of this instruction set from now on, in every thread.");
-  m.def("set_host_device", &set_host_device, py::arg("name"), "What runs CPU tensors from now on, in every thread.");
+  m.def("set_host_device", &set_host_device, py::arg("device"),
+        "What runs CPU tensors from now on, in every thread: the device of evenconv_cuda._cuda_on_host, or None for the "
+        "CPU's kernels.");
   m.def("cuda_plan", &cuda_plan, py::arg("shape"), py::arg("dtype"), py::arg("channels_last") = false,
         py::arg("even") = 0, py::arg("row") = 0, py::arg("column") = 0, py::arg("stride") = std::array<int, 2>{1, 1},
         py::arg("backward") = false,
         "How the CUDA kernels cut a chain of dense tensors into blocks and threads (csrc/cuda/plan.h); even, row and "
         "column are kernel sizes, 0 for none.");
-#ifdef EVENCONV_CUDA_ON_HOST
-  py::module_ host = m.def_submodule("cuda_on_host", "Orders and counters of the CUDA kernels on the CPU.");
-  host.def("set_order", &set_order, py::arg("order"), py::arg("seed") = 0,
-           "The order of threads and blocks: forward, reverse or shuffled.");
-  host.def("set_counting", &evenconv::host::set_counting, py::arg("counting"), "Whether memory traffic is counted.");
-  host.def("reset_counters", &evenconv::host::reset_counters, "All counters to 0.");
-  host.def("counters", &counters, "What was counted (csrc/cuda_on_host/emulator.h).");
-#endif
 }

@@ -2,6 +2,7 @@
 GPU. Tensors of the tests are made on the CPU and moved."""
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 
@@ -9,32 +10,44 @@ import evenconv_cuda
 
 PLACES = ("cpu", "cuda_on_host", "cuda")
 
-_device = "cpu"
+_current = "cpu"
 
 
 def device():
     """The device of the tensors, by the place in force."""
-    return _device
+    return "cuda" if _current == "cuda" else "cpu"
 
 
 def why_not(place):
     """Why there is no such place here, or None."""
-    info = evenconv_cuda.build_info()
-    if place == "cuda_on_host" and not info["cuda_on_host"]:
-        return "the binary was built without EVENCONV_CUDA_ON_HOST=1"
-    if place == "cuda" and not (info["cuda"] and torch.cuda.is_available()):
+    if place == "cuda_on_host" and find_spec("evenconv_cuda._cuda_on_host") is None:
+        return "evenconv_cuda._cuda_on_host is not built (EVENCONV_CUDA_ON_HOST=1)"
+    if place == "cuda" and not (evenconv_cuda.build_info()["cuda"] and torch.cuda.is_available()):
         return "no GPU, or the binary has no kernels for it"
     return None
 
 
+def emulator():
+    """The binary that runs the CUDA kernels on the CPU."""
+    from evenconv_cuda import _cuda_on_host
+
+    return _cuda_on_host
+
+
 @contextmanager
 def at(place):
-    global _device
-    tf32 = torch.backends.cudnn.allow_tf32
-    _device = "cuda" if place == "cuda" else "cpu"
+    previous, tf32 = _current, torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False  # what results are compared with is as exact as its dtype
+    _enter(place)
     try:
-        with evenconv_cuda.use_backend("cuda_on_host" if place == "cuda_on_host" else "fused"):
-            yield
+        yield
     finally:
-        _device, torch.backends.cudnn.allow_tf32 = "cpu", tf32
+        _enter(previous)
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _enter(place):
+    global _current
+    _current = place
+    binary = evenconv_cuda.extension.load_extension()
+    binary.set_host_device(emulator().device if place == "cuda_on_host" else None)

@@ -76,7 +76,7 @@ FUNCTIONS = [
     (
         lambda: use_backend("cuda").__enter__(),
         ValueError,
-        r"name is 'cuda'; accepted are \('fused', 'reference', 'cuda_on_host'\)",
+        r"name is 'cuda'; accepted are \('fused', 'reference'\)",
     ),
     (lambda: evenconv_cuda.extension.load_extension().set_cpu_isa("mmx"), ValueError, r"isa is 'mmx'; accepted"),
 ]

@@ -24,7 +24,7 @@ def python(code, **environment):
 
 @pytest.fixture
 def setup_py(monkeypatch):
-    """Runs setup.py and returns what it would build."""
+    """Runs setup.py and returns the binaries that it would build."""
 
     def run(**environment):
         for name in ("EVENCONV_CUDA_ON_HOST", "TORCH_CUDA_ARCH_LIST", "CFLAGS"):
@@ -34,7 +34,7 @@ def setup_py(monkeypatch):
         given = {}
         monkeypatch.setattr(setuptools, "setup", lambda **options: given.update(options))
         runpy.run_path(str(ROOT / "setup.py"))
-        return given["ext_modules"][0]
+        return given["ext_modules"]
 
     return run
 
@@ -55,10 +55,13 @@ def refusal(setup_py):
 
 @pytest.fixture
 def toolkit(monkeypatch, tmp_path):
-    """Gives PyTorch CUDA 13.0 and an nvcc that only answers questions."""
+    """Gives PyTorch CUDA 13.0, GPUs of these compute capabilities and an nvcc that only answers questions."""
 
-    def install(release="13.0", status=0):
+    def install(release="13.0", status=0, gpus=((9, 0),)):
         monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: gpus[index])
         monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path / "links"))
         nvcc, link = (tmp_path / folder / "bin" / "nvcc" for folder in ("toolkit", "links"))
         nvcc.parent.mkdir(parents=True)
@@ -84,14 +87,8 @@ def test_build_info():
     assert info["cpu_isa"] == info["cpu_isa_available"][-1]
     assert info["cpu_isa_available"][0] == "baseline"
     assert info["cuda"] == bool(info["cuda_architectures"])
-    assert not (info["cuda"] and info["cuda_on_host"])
     assert info["torch"]
     assert info["compiler"]
-
-
-def test_the_binary_runs_cuda_kernels_on_the_host_if_it_says_so():
-    binary = evenconv_cuda.extension.load_extension()
-    assert hasattr(binary, "cuda_on_host") == evenconv_cuda.build_info()["cuda_on_host"]
 
 
 def test_a_launch_plan_can_be_read_in_every_build():
@@ -148,7 +145,7 @@ def test_setup_needs_a_compiler(refusal):
     assert "no C++ compiler: 'no-such-compiler' was not found" in refusal(CXX="no-such-compiler")
 
 
-def test_setup_says_why_it_builds_for_the_cpu_alone(setup_py, monkeypatch, capsys):
+def test_setup_says_why_it_builds_for_the_cpu_alone(setup_py, toolkit, monkeypatch, capsys):
     def reason(**environment):
         setup_py(**environment)
         return capsys.readouterr().err.removeprefix("evenconv_cuda: building for the CPU alone: ")
@@ -158,30 +155,40 @@ def test_setup_says_why_it_builds_for_the_cpu_alone(setup_py, monkeypatch, capsy
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
     assert reason() == "nvcc was not found (install the CUDA toolkit, or name it in CUDA_HOME)\n"
-    asked = reason(EVENCONV_CUDA_ON_HOST="1")
-    assert asked == "EVENCONV_CUDA_ON_HOST=1 asks for the CUDA kernels on the CPU\n"
+    toolkit(gpus=())
+    assert reason() == (
+        "no GPU is visible (to build CUDA kernels all the same, name the architectures, as in "
+        "TORCH_CUDA_ARCH_LIST='8.0;9.0')\n"
+    )
 
 
-def test_on_the_host_the_cuda_sources_and_their_emulator_are_compiled(setup_py, toolkit):
+def test_the_emulator_is_a_binary_of_its_own_that_is_built_when_asked_for(setup_py, toolkit):
     toolkit()
-    extension = setup_py(EVENCONV_CUDA_ON_HOST="1")
-    assert {"csrc/cuda/device.cu", "csrc/cuda_on_host/emulator.cpp"} <= set(extension.sources)
-    assert ("EVENCONV_CUDA_ON_HOST", "1") in extension.define_macros
-    assert "cudart" not in extension.libraries
+    assert [binary.name for binary in setup_py()] == ["evenconv_cuda._C"]
+    package, emulator = setup_py(EVENCONV_CUDA_ON_HOST="1")
+    assert emulator.name == "evenconv_cuda._cuda_on_host"
+    assert {"csrc/cuda/device.cu", "csrc/cuda_on_host/emulator.cpp"} <= set(emulator.sources)
+    assert ("EVENCONV_CUDA_ON_HOST", "1") in emulator.define_macros
+    assert "cudart" not in emulator.libraries
+    assert not any("cuda_on_host" in source for source in package.sources)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "built"),
+    ("wanted", "gpus", "built"),
     [
-        ("", "7.5 8.0 9.0 10.3 12.0+PTX"),
-        ("9.0", "9.0"),
-        ("8.0;9.0+PTX", "8.0 9.0+PTX"),
-        ("8.0 9.0a", "8.0 9.0a"),
+        ("9.0", (), "9.0"),
+        ("8.0;9.0+PTX", ((12, 0),), "8.0 9.0+PTX"),
+        ("8.0 9.0a", (), "8.0 9.0a"),
+        ("", ((9, 0), (8, 0), (9, 0)), "8.0 9.0"),
+        ("", ((10, 3),), "10.3"),
+        ("", ((12, 9), (8, 0)), "8.0 12.0+PTX"),
     ],
 )
-def test_setup_builds_for_the_architectures_asked_for_or_all_known(setup_py, toolkit, capsys, wanted, built):
-    toolkit()
-    extension = setup_py(TORCH_CUDA_ARCH_LIST=wanted)
+def test_setup_builds_for_the_architectures_asked_for_or_those_of_the_gpus(
+    setup_py, toolkit, capsys, wanted, gpus, built
+):
+    toolkit(gpus=gpus)
+    (extension,) = setup_py(TORCH_CUDA_ARCH_LIST=wanted)
     assert capsys.readouterr().err == f"evenconv_cuda: building CUDA kernels for {built}\n"
     assert ("EVENCONV_CUDA_ARCHITECTURES", f'"{built}"') in extension.define_macros
     assert "csrc/cuda/device.cu" in extension.sources
@@ -189,14 +196,14 @@ def test_setup_builds_for_the_architectures_asked_for_or_all_known(setup_py, too
 
 def test_nvcc_gets_code_for_each_architecture_and_ptx_where_asked_for(setup_py, toolkit):
     toolkit()
-    flags = setup_py(TORCH_CUDA_ARCH_LIST="8.0;12.0+PTX").extra_compile_args["nvcc"]
+    flags = setup_py(TORCH_CUDA_ARCH_LIST="8.0;12.0+PTX")[0].extra_compile_args["nvcc"]
     targets = [flag.removeprefix("-gencode=arch=") for flag in flags if "gencode" in flag]
     assert targets == ["compute_80,code=sm_80", "compute_120,code=sm_120", "compute_120,code=compute_120"]
 
 
 def test_libraries_are_those_of_the_toolkit_that_nvcc_names(setup_py, toolkit):
     home = toolkit()
-    assert any(folder.startswith(str(home)) for folder in setup_py().library_dirs)
+    assert any(folder.startswith(str(home)) for folder in setup_py()[0].library_dirs)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +218,7 @@ def test_libraries_are_those_of_the_toolkit_that_nvcc_names(setup_py, toolkit):
         ({}, {"EVENCONV_CUDA_ON_HOST": "yes"}, "EVENCONV_CUDA_ON_HOST is 'yes'; accepted are 0 and 1"),
         ({"release": "12.4"}, {}, "nvcc is of CUDA 12.4"),
         ({"status": 1}, {}, "nvcc --version failed"),
+        ({"gpus": ((6, 1),)}, {}, "a visible GPU has compute capability 6.1; accepted is 7.5 and newer"),
     ],
 )
 def test_setup_refuses_what_it_cannot_build(refusal, toolkit, nvcc, environment, message):

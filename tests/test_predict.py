@@ -85,35 +85,21 @@ def test_blocks_per_sm(threads, registers, shared_bytes, blocks):
     assert blocks_per_sm(Gpu(), threads, registers, shared_bytes) == blocks
 
 
-@pytest.mark.skipif(not evenconv_cuda.build_info()["cuda_on_host"], reason="built without EVENCONV_CUDA_ON_HOST=1")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_traffic_is_what_the_emulator_counts(dtype, channels_last):
+def test_traffic_is_what_the_emulator_counts(on_host, dtype, channels_last):
     """The prediction leaves out the weights, which are much where there are few rows."""
     N, C, H, K = 2, 8, 112, 3
-    host = evenconv_cuda.extension.load_extension().cuda_on_host
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(N, C, H, H).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
     weights = [torch.randn(C, 1, *size).to(dtype).requires_grad_() for size in ((2, 2), (1, K), (K, 1))]
-    counted = []
-
-    def count():
-        counters = host.counters()
-        counted.append(counters["bytes_read"] + counters["bytes_written"])
-        host.reset_counters()
-
-    with evenconv_cuda.use_backend("cuda_on_host"):
-        host.set_counting(True)
-        try:
-            host.reset_counters()
-            y = evenconv_cuda.functional.xsep_conv2d(x, *weights)
-            count()
-            torch.autograd.grad(y, [x, *weights], torch.randn_like(y))
-            count()
-        finally:
-            host.set_counting(False)
-    for backward, found in zip((False, True), counted):
-        call = Call(backward, str(dtype).removeprefix("torch."), channels_last, (N, C, H), K)
+    with on_host.count() as forward:
+        y = evenconv_cuda.functional.xsep_conv2d(x, *weights)
+    with on_host.count() as backward:
+        torch.autograd.grad(y, [x, *weights], torch.randn_like(y))
+    for backward, counters in enumerate((forward, backward)):
+        found = counters["bytes_read"] + counters["bytes_written"]
+        call = Call(bool(backward), str(dtype).removeprefix("torch."), channels_last, (N, C, H), K)
         assert traffic(call, call.plan) == pytest.approx(found / call.bytes, rel=0.25)
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from cases import Case, outputs
 
-import evenconv_cuda
 from evenconv_cuda import functional, reference
 
 CASES = [
@@ -19,11 +18,9 @@ CASES = [
 
 
 @pytest.mark.sanitize
-@pytest.mark.skipif(not evenconv_cuda.build_info()["cuda_on_host"], reason="needs a build with EVENCONV_CUDA_ON_HOST=1")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.operator)
-def test_sanitizers_find_nothing_in_the_kernels(case):
+def test_sanitizers_find_nothing_in_the_kernels(on_host, case):
     tensors = case.inputs()
-    with evenconv_cuda.use_backend("cuda_on_host"):
-        found = outputs(case, functional, tensors)
+    found = outputs(case, functional, tensors)
     for name, expected in outputs(case, reference, tensors).items():
         torch.testing.assert_close(found[name], expected, rtol=0.1, atol=0.1)

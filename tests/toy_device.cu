@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "../csrc/device.h"
+#include "../csrc/cuda_on_host/device.h"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // The CUDA kernels on copies of a call's tensors, each between guard zones. What a strided tensor leaves out is NaN, as
 // are results before they are written; whatever a kernel writes besides them is an error.
-#include "../device.h"
+#include "device.h"
 
 #include <algorithm>
 #include <cstring>
