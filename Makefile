@@ -1,28 +1,42 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
-CUDA_VENV := .venv-cuda
-CUDA_RUN := $(CUDA_VENV)/bin/python
-SOURCES := setup.py evenconv_cuda/version.txt $(shell find csrc -type f)
+SOURCES := setup.py pyproject.toml evenconv_cuda/version.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
-# A command's output only if it fails.
-quietly = mkdir -p build && { $(1); } > build/log.txt 2>&1 || { cat build/log.txt; exit 1; }
+# A build: its output goes to build/log.txt, a line for each file that was compiled to the terminal; all of it if it
+# fails.
+COMPILED := s|^ *\(\[[0-9]*/[0-9]*\]\) .* -c [^ ]*/\([^ /]*\) -o .*|  \1 \2|p
+define build
+	@echo "$(1)"
+	@mkdir -p build
+	@$(2) 2>&1 | tee build/log.txt | sed -un '/evenconv_cuda: building/p; $(COMPILED)' || { cat build/log.txt; exit 1; }
+endef
 
-.PHONY: demo test sanitize resources cuda-build bench bench-report bench-guard gpu-check lint format clean
+.PHONY: demo test test-all sanitize resources cuda-build bench bench-report bench-guard gpu-check lint format clean
 
 demo: $(VENV)/built
 	$(RUN) -m evenconv_cuda demo
 
-test: $(VENV)/built
-	$(RUN) -m pytest --cov=evenconv_cuda --cov-report=term --cov-fail-under=90
+# In as many processes as there are cores, each with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist worksteal --durations 10
+test: $(VENV)/emulator
+	@echo "Testing; what takes minutes is left to make test-all"
+	$(PYTEST) -m "not exhaustive" --cov=evenconv_cuda --cov-report=term --cov-fail-under=90
+
+test-all: test
+	@echo "Testing what make test left out"
+	$(PYTEST) -m exhaustive
 
 # The CUDA kernels on the CPU under AddressSanitizer and UndefinedBehaviorSanitizer, as a package beside the usual one.
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
 sanitize: $(VENV)/installed
-	$(call quietly,CFLAGS="-O1 -g1 $(SANITIZERS)" LDFLAGS="$(SANITIZERS)" EVENCONV_CUDA_ON_HOST=1 \
-		$(RUN) setup.py build --build-base build/sanitize --build-lib build/sanitize/lib)
-	PYTHONPATH=build/sanitize/lib:. PYTHONMALLOC=malloc \
+	$(call build,Building with sanitizers,CFLAGS="-O1 -g1 $(SANITIZERS)" LDFLAGS="$(SANITIZERS)" EVENCONV_CUDA_ON_HOST=1 \
+		$(RUN) setup.py build_py --build-lib build/sanitize \
+		build_ext --build-lib build/sanitize --build-temp build/sanitize/objects)
+	PYTHONPATH=build/sanitize:. PYTHONMALLOC=malloc \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(RUN) -P -m pytest -m sanitize --capture=sys
@@ -32,12 +46,12 @@ resources: $(VENV)/installed
 	$(RUN) -m benchmarks.resources
 
 # All that can be known without a GPU of the package that is built for one.
-cuda-build: $(CUDA_VENV)/installed
-	$(call quietly,TORCH_CUDA_ARCH_LIST="8.0;9.0" \
-		$(CUDA_RUN) setup.py build --build-base build/cuda --build-lib build/cuda/lib)
-	PYTHONPATH=build/cuda/lib $(CUDA_RUN) -P -c "import evenconv_cuda; info = evenconv_cuda.build_info(); print(info); \
-		assert info['cuda'] and info['cuda_architectures'] == ['8.0', '9.0']"
-	PYTHONPATH=build/cuda/lib $(CUDA_RUN) -P -m pytest tests/test_fake_cuda.py
+cuda-build: $(VENV)/installed
+	$(call build,Building with CUDA kernels for compute capability 9.0,TORCH_CUDA_ARCH_LIST=9.0 \
+		$(RUN) setup.py build_py --build-lib build/cuda build_ext --build-lib build/cuda --build-temp build/cuda/objects)
+	PYTHONPATH=build/cuda $(RUN) -P -c "import evenconv_cuda; info = evenconv_cuda.build_info(); print(info); \
+		assert info['cuda'] and info['cuda_architectures'] == ['9.0']"
+	PYTHONPATH=build/cuda $(RUN) -P -m pytest tests/test_fake_cuda.py
 
 bench: $(VENV)/built
 	$(RUN) -m benchmarks.ops
@@ -68,20 +82,21 @@ format: $(VENV)/installed
 	$(VENV)/bin/clang-format -i $(CPP)
 
 $(VENV)/installed: requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --requirement requirements.txt
-	touch $@
+	@echo "Installing PyTorch and what the project uses beside it into $(VENV) (about 7 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --requirement requirements.txt \
+		| sed -un 's/^Collecting \([^ ]*\).*/  \1/p; s/^Installing collected packages.*/  unpacking/p'
+	@touch $@
 
-$(CUDA_VENV)/installed: requirements-cuda.txt
-	$(PYTHON) -m venv $(CUDA_VENV)
-	$(CUDA_RUN) -m pip install --quiet --requirement requirements-cuda.txt
-	touch $@
-
-# In place and through build/, where ninja finds what need not be compiled again; the tests want the CUDA kernels on the
-# CPU.
+# Editable, so that the package is found from any folder and a change of its Python needs no build.
 $(VENV)/built: $(VENV)/installed $(SOURCES)
-	$(call quietly,EVENCONV_CUDA_ON_HOST=1 $(RUN) setup.py build_ext --inplace)
-	touch $@
+	$(call build,Building the package,$(RUN) -m pip install --verbose --no-build-isolation --no-deps --editable .)
+	@touch $@
+
+# Beside the package, what runs the CUDA kernels on the CPU.
+$(VENV)/emulator: $(VENV)/built
+	$(call build,Building the emulator of the CUDA kernels,EVENCONV_CUDA_ON_HOST=1 $(RUN) setup.py build_ext --inplace)
+	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CUDA_VENV) build *.egg-info evenconv_cuda/*.so
+	rm -rf $(VENV) build *.egg-info evenconv_cuda/*.so

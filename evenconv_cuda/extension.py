@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 
 OLDEST_TORCH = (2, 11)
+HERE = Path(__file__).parent
 
 
 def load_extension():
@@ -16,8 +19,19 @@ def load_extension():
     try:
         return import_module("evenconv_cuda._C")
     except ImportError as error:
-        raise ImportError(
-            "evenconv_cuda's binary is missing or does not load. Build it from the repository's root with "
-            "'pip install --no-build-isolation .' (or 'python setup.py build_ext --inplace'); "
-            f"the loader said: {error}"
-        ) from error
+        raise ImportError(f"{_why_missing()}; the loader said: {error}") from error
+
+
+def _why_missing() -> str:
+    """A source folder without a binary may stand before the package that was installed."""
+    for folder in sys.path:
+        package = Path(folder, "evenconv_cuda").resolve()
+        if package != HERE.resolve() and any(package.glob("_C.*")):
+            return (
+                f"evenconv_cuda was imported from {HERE}, where no binary loads, though one is installed in {package}: "
+                "run Python from another folder, or build here with 'pip install --no-build-isolation --editable .'"
+            )
+    return (
+        "evenconv_cuda's binary is missing or does not load: build it from the repository's root with "
+        "'pip install --no-build-isolation --editable .'"
+    )

@@ -19,12 +19,7 @@ from benchmarks.results import load, machines, save
 from evenconv_cuda import functional
 
 LIMITS = Limits(1e10, {"float32": 1e11, "bfloat16": 1e11})
-
-
-@pytest.fixture(autouse=True)
-def few_sets(monkeypatch):
-    """Small cases would take thousands of sets of tensors to fill a cache."""
-    monkeypatch.setattr("benchmarks.limits.rotated_bytes", lambda device: 1)
+pytestmark = pytest.mark.usefixtures("no_clock")
 
 
 @each_operator
@@ -198,6 +193,7 @@ def test_results_of_cudnn_s_choice_by_measurement_lie_beside_the_others(tmp_path
 def test_a_quick_look_is_at_the_first_case_of_each_operator(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(ops, "measure", lambda cases, *_, **__: asked.extend(cases) or [])
+    monkeypatch.setattr(ops, "measure_limits", lambda *_: LIMITS)
     ops.main(["--quick"])
     every = (*XSEP, *OTHERS)
     assert set(asked) == {next(case for case in every if case.operator == operator) for operator in SMALL}
@@ -206,6 +202,7 @@ def test_a_quick_look_is_at_the_first_case_of_each_operator(monkeypatch, capsys)
 def test_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ops, "XSEP", (SMALL["xsep_conv2d"],))
     monkeypatch.setattr(ops, "OTHERS", (SMALL["symmetric_pad2d"],))
+    monkeypatch.setattr(ops, "measure_limits", lambda *_: LIMITS)
     monkeypatch.setattr(models, "COMPARISONS", (TINY,))
     ops.main(["--quick", "--rounds", "2", "--output", str(tmp_path / "ops.json")])
     models.main(["--quick", "--output", str(tmp_path / "models.json")])

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -228,7 +229,15 @@ def test_setup_refuses_what_it_cannot_build(refusal, toolkit, nvcc, environment,
 
 def test_a_missing_binary_says_how_to_build_it():
     result = python("import sys; sys.modules['evenconv_cuda._C'] = None; import evenconv_cuda")
-    assert "pip install --no-build-isolation ." in result.stderr
+    assert "'pip install --no-build-isolation --editable .'" in result.stderr
+
+
+def test_a_source_folder_without_a_binary_names_the_package_that_has_one(tmp_path):
+    shutil.copytree(ROOT / "evenconv_cuda", tmp_path / "evenconv_cuda", ignore=shutil.ignore_patterns("*.so"))
+    code = f"import sys; sys.path.append({str(ROOT)!r}); import evenconv_cuda"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert f"imported from {tmp_path}/evenconv_cuda" in result.stderr
+    assert f"one is installed in {ROOT}/evenconv_cuda: run Python from another folder" in result.stderr
 
 
 def test_a_torch_that_is_too_old_is_named():

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import weakref
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from small_cases import SMALL, each_operator
 
+from benchmarks import timing
 from benchmarks.candidates import candidates
 from benchmarks.cases import OTHERS, SWEEPS, XSEP
 from benchmarks.limits import Limits, copies_of, measure_limits, needs, sets_for
@@ -50,11 +50,30 @@ def test_candidates_take_turns_in_changing_order():
     assert order != block
 
 
-def test_times_are_times_and_end():
-    times = interleaved({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 100, at_most_s=0.05)
-    assert len(times["slow"]) == LEAST_ROUNDS
-    assert 20 <= np.median(times["slow"]) < 60
-    assert np.median(times["fast"]) < 1
+class Clock:
+    """Stands still but for what is done."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+    def taking(self, seconds):
+        """A call that takes so long."""
+
+        def call():
+            self.now += seconds
+
+        return call
+
+
+@pytest.mark.parametrize(("at_most_s", "rounds"), [(None, 100), (1.0, 52), (0.03, LEAST_ROUNDS)])
+def test_times_are_those_of_the_clock_and_end(at_most_s, rounds, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    times = interleaved({"slow": clock.taking(2**-6), "fast": clock.taking(2**-8)}, 100, at_most_s=at_most_s)
+    assert times == {"slow": [1e3 / 64] * rounds, "fast": [1e3 / 256] * rounds}
 
 
 def test_blocks_are_merged():
@@ -115,13 +134,22 @@ def test_the_fastest_copy_is_a_limit():
 COPY = {"dtype": "float32", "pass": "forward", "candidate": "copy", "layout": "NCHW", "mode": "eager"}
 
 
-def test_the_machines_limits_are_plausible(monkeypatch):
-    monkeypatch.setattr("benchmarks.limits.COPIED_BYTES", {"cpu": 1 << 22})
-    monkeypatch.setattr("benchmarks.limits.MATRIX", {"cpu": (128,)})
-    monkeypatch.setattr("benchmarks.limits.MAPS", {"cpu": ((1, 8, 8),)})
-    limits = measure_limits("cpu", (torch.float32,))
-    assert 1e8 < limits.copy_bytes_per_s < 1e13
-    assert 1e8 < limits.flops_per_s["float32"] < 1e14
+def test_the_machines_limits_are_what_its_fastest_calls_reach(monkeypatch):
+    """Two milliseconds a copy, five a product of matrices, half of one a convolution."""
+    monkeypatch.setattr("benchmarks.limits.COPIED_BYTES", {"cpu": 1 << 12})
+    monkeypatch.setattr("benchmarks.limits.MATRIX", {"cpu": (8,)})
+    monkeypatch.setattr("benchmarks.limits.MAPS", {"cpu": ((1, 4, 6),)})
+
+    def measured(calls, *_):
+        for call in calls.values():
+            call()
+        return {name: [9.0, 2.0 if name == "copy" else 5.0 if len(name) == 2 else 0.5] for name in calls}
+
+    monkeypatch.setattr("benchmarks.limits.interleaved", measured)
+    limits = measure_limits("cpu", (torch.float32, torch.bfloat16))
+    convolution = 2 * (4 * 6 * 6) * (4 * 3 * 3)
+    assert limits.copy_bytes_per_s == pytest.approx(2 * 4096 / 2e-3)
+    assert limits.flops_per_s == pytest.approx(dict.fromkeys(("float32", "bfloat16"), convolution / 0.5e-3))
 
 
 def test_inputs_do_not_fit_into_the_cache():
@@ -172,7 +200,7 @@ from benchmarks.memory import keep_memory
 sys.exit(3) if not keep_memory() else None
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(16 << 20)
+    torch.ones(4 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(*(faults() for _ in range(30)))
 """

@@ -10,6 +10,8 @@ from benchmarks.models import Setting, Training
 from evenconv_cuda import functional
 from evenconv_cuda.backend import current_backend
 
+pytestmark = pytest.mark.usefixtures("no_clock")
+
 
 def test_model_rows():
     rows = models.measure(TINY, rounds=2, blocks=2)
