@@ -137,7 +137,14 @@ class Build(cpp_extension.BuildExtension):
     """Hands the emulator's sources to the C++ compiler in files of their own, whose ending it knows and whose objects
     are not those of the other binary."""
 
+    notice = ""  # what is built and why, said once where it is
+
+    def initialize_options(self):
+        super().initialize_options()
+        self.build_temp = "build/objects"  # pip's too, so that ninja finds what need not be compiled again
+
     def build_extensions(self):
+        print(self.notice, file=sys.stderr)
         for extension in self.extensions:
             if extension.name == EMULATOR:
                 extension.sources = [self.as_cpp(source) for source in extension.sources]
@@ -175,14 +182,14 @@ def package_binary():
         check_toolkit()
         cpp_extension.CUDA_HOME = find_toolkit()
         architectures = choose_architectures()
-        print(f"evenconv_cuda: building CUDA kernels for {' '.join(architectures)}", file=sys.stderr)
+        Build.notice = f"evenconv_cuda: building CUDA kernels for {' '.join(architectures)}"
         extension = cpp_extension.CUDAExtension
         sources += find("cuda", "*.cu")
         macros.append(("EVENCONV_CUDA", "1"))
         flags["nvcc"] = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden"]
         flags["nvcc"] += [flag for name in architectures for flag in gencode(name)]
     else:
-        print(f"evenconv_cuda: building for the CPU alone: {no_cuda}", file=sys.stderr)
+        Build.notice = f"evenconv_cuda: building for the CPU alone: {no_cuda}"
     macros.append(("EVENCONV_CUDA_ARCHITECTURES", f'"{" ".join(architectures)}"'))
     return extension(
         "evenconv_cuda._C",
@@ -210,5 +217,4 @@ setup(
     version=VERSION,
     ext_modules=[package_binary(), *([emulator_binary()] if asks_for_host() else [])],
     cmdclass={"build_ext": Build},
-    options={"build_ext": {"build_temp": "build/objects"}},  # where ninja finds what need not be compiled again
 )

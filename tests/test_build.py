@@ -25,7 +25,7 @@ def python(code, **environment):
 
 @pytest.fixture
 def setup_py(monkeypatch):
-    """Runs setup.py and returns the binaries that it would build."""
+    """Runs setup.py and returns the binaries that it would build; what it would say is its ``notice``."""
 
     def run(**environment):
         for name in ("EVENCONV_CUDA_ON_HOST", "TORCH_CUDA_ARCH_LIST", "CFLAGS"):
@@ -35,6 +35,7 @@ def setup_py(monkeypatch):
         given = {}
         monkeypatch.setattr(setuptools, "setup", lambda **options: given.update(options))
         runpy.run_path(str(ROOT / "setup.py"))
+        run.notice = given["cmdclass"]["build_ext"].notice
         return given["ext_modules"]
 
     return run
@@ -146,20 +147,20 @@ def test_setup_needs_a_compiler(refusal):
     assert "no C++ compiler: 'no-such-compiler' was not found" in refusal(CXX="no-such-compiler")
 
 
-def test_setup_says_why_it_builds_for_the_cpu_alone(setup_py, toolkit, monkeypatch, capsys):
+def test_setup_says_why_it_builds_for_the_cpu_alone(setup_py, toolkit, monkeypatch):
     def reason(**environment):
         setup_py(**environment)
-        return capsys.readouterr().err.removeprefix("evenconv_cuda: building for the CPU alone: ")
+        return setup_py.notice.removeprefix("evenconv_cuda: building for the CPU alone: ")
 
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert reason() == f"PyTorch {torch.__version__} has no CUDA\n"
+    assert reason() == f"PyTorch {torch.__version__} has no CUDA"
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
-    assert reason() == "nvcc was not found (install the CUDA toolkit, or name it in CUDA_HOME)\n"
+    assert reason() == "nvcc was not found (install the CUDA toolkit, or name it in CUDA_HOME)"
     toolkit(gpus=())
     assert reason() == (
         "no GPU is visible (to build CUDA kernels all the same, name the architectures, as in "
-        "TORCH_CUDA_ARCH_LIST='8.0;9.0')\n"
+        "TORCH_CUDA_ARCH_LIST='8.0;9.0')"
     )
 
 
@@ -185,12 +186,10 @@ def test_the_emulator_is_a_binary_of_its_own_that_is_built_when_asked_for(setup_
         ("", ((12, 9), (8, 0)), "8.0 12.0+PTX"),
     ],
 )
-def test_setup_builds_for_the_architectures_asked_for_or_those_of_the_gpus(
-    setup_py, toolkit, capsys, wanted, gpus, built
-):
+def test_setup_builds_for_the_architectures_asked_for_or_those_of_the_gpus(setup_py, toolkit, wanted, gpus, built):
     toolkit(gpus=gpus)
     (extension,) = setup_py(TORCH_CUDA_ARCH_LIST=wanted)
-    assert capsys.readouterr().err == f"evenconv_cuda: building CUDA kernels for {built}\n"
+    assert setup_py.notice == f"evenconv_cuda: building CUDA kernels for {built}"
     assert ("EVENCONV_CUDA_ARCHITECTURES", f'"{built}"') in extension.define_macros
     assert "csrc/cuda/device.cu" in extension.sources
 
@@ -233,11 +232,19 @@ def test_a_missing_binary_says_how_to_build_it():
 
 
 def test_a_source_folder_without_a_binary_names_the_package_that_has_one(tmp_path):
-    shutil.copytree(ROOT / "evenconv_cuda", tmp_path / "evenconv_cuda", ignore=shutil.ignore_patterns("*.so"))
-    code = f"import sys; sys.path.append({str(ROOT)!r}); import evenconv_cuda"
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert f"imported from {tmp_path}/evenconv_cuda" in result.stderr
-    assert f"one is installed in {ROOT}/evenconv_cuda: run Python from another folder" in result.stderr
+    clone, installed = tmp_path / "clone", tmp_path / "site-packages" / "evenconv_cuda"
+    shutil.copytree(ROOT / "evenconv_cuda", clone / "evenconv_cuda", ignore=shutil.ignore_patterns("*.so"))
+    installed.mkdir(parents=True)
+    (installed / "_C.so").touch()
+    code = f"""
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "Editable" not in repr(finder)]
+sys.path.append({str(installed.parent)!r})
+import evenconv_cuda
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True)
+    assert f"imported from {clone}/evenconv_cuda" in result.stderr
+    assert f"one is installed in {installed}: run Python from another folder" in result.stderr
 
 
 def test_a_torch_that_is_too_old_is_named():

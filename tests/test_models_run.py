@@ -17,6 +17,12 @@ from evenconv_cuda.models import create_model
 EVERY = [(name, conv) for name in NAMES for conv in (convs_of(name) if name in SMALL else [paper_conv(name)])]
 """Each network, and one of each make with every convolution."""
 
+EXHAUSTIVE = [
+    name if name in ("resnet20", "mobilenet_v3_small_cifar") else pytest.param(name, marks=pytest.mark.exhaustive)
+    for name in NAMES
+]
+"""Each network, but for the smallest of the two makes left to `make test-all`."""
+
 OWN = (nn.EvenConv2d, nn.XSepConv2d, nn.XSepConv2dNormActivation)
 
 
@@ -61,7 +67,7 @@ def test_save_and_load(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXHAUSTIVE)
 def test_compile(name):
     torch._dynamo.reset()
     x = images(name)
@@ -96,7 +102,13 @@ def test_to_standard(name, conv):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["resnet20", "resnet50_half", "mobilenet_v3_small_cifar"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20",
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("resnet50_half", "mobilenet_v3_small_cifar")),
+    ],
+)
 def test_onnx(name, tmp_path):
     x = images(name, 16)  # as many as keep the statistics from amplifying rounding
     model = with_statistics(create_model(name, conv=paper_conv(name)), x)

@@ -216,6 +216,7 @@ def test_elements_more_than_two_to_the_31_apart():
         assert torch.equal(far[name], value), name
 
 
+@pytest.mark.exhaustive
 def test_a_result_of_more_than_two_to_the_31_elements(place):
     if place == "cuda_on_host":
         pytest.skip("2^28 threads are too many to run one by one")

@@ -142,7 +142,7 @@ with stopping(4 if sys.argv[1] == "step" else None, kill):
 """
 
 
-@pytest.mark.parametrize("moment", ["step", "checkpoint"])
+@pytest.mark.parametrize("moment", [pytest.param("step", marks=pytest.mark.exhaustive), "checkpoint"])
 def test_kill_9(moment, whole, tmp_path):
     """In the middle of the second epoch, and with half of the second checkpoint written."""
     given = ["train", *SMALL, *RANDOM, "--epochs", str(EPOCHS), "--out", str(tmp_path / "run")]
