@@ -17,13 +17,14 @@ from evenconv_cuda.models import create_model
 EVERY = [(name, conv) for name in NAMES for conv in (convs_of(name) if name in SMALL else [paper_conv(name)])]
 """Each network, and one of each make with every convolution."""
 
-EXHAUSTIVE = [
-    name if name in ("resnet20", "mobilenet_v3_small_cifar") else pytest.param(name, marks=pytest.mark.exhaustive)
-    for name in NAMES
-]
-"""Each network, but for the smallest of the two makes left to `make test-all`."""
+FEW = ("resnet20", "mobilenet_v3_small_cifar")
+"""Where each network takes seconds, the others are left to `make test-all`."""
 
 OWN = (nn.EvenConv2d, nn.XSepConv2d, nn.XSepConv2dNormActivation)
+
+
+def exhaustive(name):
+    return pytest.param(name, marks=pytest.mark.exhaustive)
 
 
 @pytest.mark.parametrize(("name", "conv"), EVERY)
@@ -67,7 +68,7 @@ def test_save_and_load(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", EXHAUSTIVE)
+@pytest.mark.parametrize("name", [name if name in FEW else exhaustive(name) for name in NAMES])
 def test_compile(name):
     torch._dynamo.reset()
     x = images(name)
@@ -102,13 +103,7 @@ def test_to_standard(name, conv):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "name",
-    [
-        "resnet20",
-        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("resnet50_half", "mobilenet_v3_small_cifar")),
-    ],
-)
+@pytest.mark.parametrize("name", ["resnet20", *map(exhaustive, ("resnet50_half", "mobilenet_v3_small_cifar"))])
 def test_onnx(name, tmp_path):
     x = images(name, 16)  # as many as keep the statistics from amplifying rounding
     model = with_statistics(create_model(name, conv=paper_conv(name)), x)
