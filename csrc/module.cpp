@@ -108,9 +108,10 @@ PYBIND11_MODULE(_C, m) {
         "cpu_isa_available, cuda (whether its kernels are in), cuda_architectures.");
   m.def("set_cpu_isa", &set_cpu_isa, py::arg("isa"),
         "Run the CPU kernels of this instruction set from now on, in every thread.");
-  m.def("set_host_device", &set_host_device, py::arg("device"),
-        "What runs CPU tensors from now on, in every thread: the device of evenconv_cuda._cuda_on_host, or None for the "
-        "CPU's kernels.");
+  m.def(
+      "set_host_device", &set_host_device, py::arg("device"),
+      "What runs CPU tensors from now on, in every thread: the device of evenconv_cuda._cuda_on_host, or None for the "
+      "CPU's kernels.");
   m.def("cuda_plan", &cuda_plan, py::arg("shape"), py::arg("dtype"), py::arg("channels_last") = false,
         py::arg("even") = 0, py::arg("row") = 0, py::arg("column") = 0, py::arg("stride") = std::array<int, 2>{1, 1},
         py::arg("backward") = false,

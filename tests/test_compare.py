@@ -93,6 +93,7 @@ def test_finished_run_of_another_recipe_is_named(in_process, tmp_path):
     assert refused.value.code == f"--weight-decay is 0.0; accepted for {path} is 0.0001, as it began"
 
 
+@pytest.mark.exhaustive
 def test_a_run_in_a_process_of_its_own_that_fails_is_named(tmp_path, capfd):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as refused:

@@ -300,6 +300,7 @@ SOUND = [
 ]  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_sanitizers_find_nothing_in_the_emulator(tmp_path):
     program = build(tmp_path, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     for name in SOUND:

@@ -8,6 +8,7 @@ import onnx_engine
 import pytest
 import torch
 import torch.nn.functional as F
+from exhaustive import all_but
 from networks import NAMES, SMALL, convs_of, images, paper_conv, with_statistics
 from torch import nn as tnn
 
@@ -18,13 +19,8 @@ EVERY = [(name, conv) for name in NAMES for conv in (convs_of(name) if name in S
 """Each network, and one of each make with every convolution."""
 
 FEW = ("resnet20", "mobilenet_v3_small_cifar")
-"""Where each network takes seconds, the others are left to `make test-all`."""
 
 OWN = (nn.EvenConv2d, nn.XSepConv2d, nn.XSepConv2dNormActivation)
-
-
-def exhaustive(name):
-    return pytest.param(name, marks=pytest.mark.exhaustive)
 
 
 @pytest.mark.parametrize(("name", "conv"), EVERY)
@@ -68,7 +64,7 @@ def test_save_and_load(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name if name in FEW else exhaustive(name) for name in NAMES])
+@pytest.mark.parametrize("name", all_but(FEW, NAMES))
 def test_compile(name):
     torch._dynamo.reset()
     x = images(name)
@@ -77,7 +73,7 @@ def test_compile(name):
     torch.testing.assert_close(compiled(x), model(x))
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v3_small_cifar"])
+@pytest.mark.parametrize("name", all_but(FEW[:1], FEW))
 def test_compile_of_a_training_step(name):
     torch._dynamo.reset()
     model = create_model(name, conv=paper_conv(name))
@@ -103,7 +99,7 @@ def test_to_standard(name, conv):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["resnet20", *map(exhaustive, ("resnet50_half", "mobilenet_v3_small_cifar"))])
+@pytest.mark.parametrize("name", all_but(FEW[:1], ["resnet20", "resnet50_half", "mobilenet_v3_small_cifar"]))
 def test_onnx(name, tmp_path):
     x = images(name, 16)  # as many as keep the statistics from amplifying rounding
     model = with_statistics(create_model(name, conv=paper_conv(name)), x)

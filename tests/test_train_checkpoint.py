@@ -77,6 +77,7 @@ def test_resumed_run_has_the_whole_history(whole, tmp_path):
     assert metrics(json.loads((tmp_path / "summary.json").read_text())["epochs"]) == expected
 
 
+@pytest.mark.exhaustive
 def test_dropout_and_cosine_go_on_where_they_were(tmp_path):
     """MobileNetV3 draws dropout from torch's own generator; the cosine changes with every step."""
     options = ("--model", "mobilenet_v3_small_cifar:xsepconv", "--schedule", "cosine", "--subset", "32")
@@ -142,7 +143,8 @@ with stopping(4 if sys.argv[1] == "step" else None, kill):
 """
 
 
-@pytest.mark.parametrize("moment", [pytest.param("step", marks=pytest.mark.exhaustive), "checkpoint"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("moment", ["step", "checkpoint"])
 def test_kill_9(moment, whole, tmp_path):
     """In the middle of the second epoch, and with half of the second checkpoint written."""
     given = ["train", *SMALL, *RANDOM, "--epochs", str(EPOCHS), "--out", str(tmp_path / "run")]

@@ -84,6 +84,7 @@ def rows(out):
     return summary["processes"], [[row[name] for name in names] for row in summary["epochs"]]
 
 
+@pytest.mark.exhaustive
 def test_losses_and_weights_are_those_of_one_process(two, tmp_path, monkeypatch):
     monkeypatch.setitem(models._MODELS, "plain", Plain)
     main(arguments("plain", tmp_path))
@@ -96,6 +97,7 @@ def test_losses_and_weights_are_those_of_one_process(two, tmp_path, monkeypatch)
         torch.testing.assert_close(checkpoint(two / "plain")["state_dict"][name], tensor, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_each_process_has_batch_statistics_of_its_own(two):
     """Gradients are the mean over both halves of each batch, running statistics the first process's."""
     data = open_data("digits", subset=96)
