@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
     """``images``, (N, C, H, W) in 0..1 for any N, to ``scores``, (N, classes); checked where ONNX Runtime is there."""
     require_train("export")
     require_extra("export command", ("onnx", "onnxscript"), "export")
-    from .files import replacing
-    from .restore import check_output, restored
+    from .output import check_output, output
+    from .restore import restored
 
     check_output(options.out, options.checkpoint)
     module, data = restored(options.checkpoint)
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     checked = "not checked: onnxruntime is not installed"
     if find_spec("onnxruntime") is not None:
         checked = f"ONNX Runtime's scores differ from PyTorch's by at most {difference(model, content, images):.1e}"
-    with replacing(options.out) as file:
+    with output(options.out) as file:
         file.write(content)
     print(f"{module.recipe['model']}, images (N, {', '.join(map(str, images.shape[1:]))}) in 0..1: {options.out}")
     print(checked)

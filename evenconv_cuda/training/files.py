@@ -14,9 +14,6 @@ from typing import BinaryIO
 
 LOCK = ".lock"
 
-# Record locks end with their process, however it ends. Those of flock would live on in its data loader's workers, which
-# notice a killed parent only seconds later.
-
 
 def hold(folder: Path) -> BinaryIO:
     """Make ``folder`` and keep other processes out of it, until the file that is returned is closed or this one ends.
@@ -27,6 +24,7 @@ def hold(folder: Path) -> BinaryIO:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open("ab")
+    # Not flock: a data loader's workers would inherit it, and notice only seconds later that their parent was killed.
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -37,31 +35,46 @@ def hold(folder: Path) -> BinaryIO:
     return file
 
 
+class NotWritten(Exception):
+    """A file could not be written, as on a full disk."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file beside ``path``, for writing and reading, that gets its name once it is on the disk.
 
-    If the block fails, it is removed and ``path`` stays as it was; what killed writers have left is removed, too.
+    If that fails, it is removed and ``path`` stays as it was. What killed writers left is removed before.
+
+    Raises:
+        NotWritten: for any error of the system.
     """
     path = path.resolve()
     remove_dead_parts(path)
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-    with part.open("x+b") as file:
-        try:
+    try:
+        with part.open("x+b") as file:
             with suppress(OSError):  # of a file system without locks
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
             os.fsync(file.fileno())
             os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    folder = os.open(path.parent, os.O_RDONLY)
+        flush_folder(path.parent)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        # Where writing fails, torch.save ends with an error of its own.
+        for cause in (error, error.__context__):
+            if isinstance(cause, OSError):
+                raise NotWritten(f"{path}: {cause.strerror or cause}") from error
+        raise
+
+
+def flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def remove_dead_parts(path: Path) -> None:
@@ -69,7 +82,7 @@ def remove_dead_parts(path: Path) -> None:
     for part in path.parent.glob(f"{escape(path.name)}.*part"):
         try:
             with part.open("r+b") as file:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink()
         except OSError:
             continue

@@ -20,6 +20,7 @@ from torch.distributed import is_torchelastic_launched
 from ..backend import use_backend
 from ..data import ImageData, loader
 from .checkpoint import NAME, AtomicCheckpointIO
+from .files import NotWritten
 from .history import History
 from .module import Classifier
 from .options import recipe
@@ -71,11 +72,13 @@ def fit_in_place(model: nn.Module, setting: Setting, costs: dict[str, int], opti
     try:
         with use_backend(options.backend):
             trainer.fit(module, train, test, ckpt_path=path if checkpoint else None, weights_only=True)
+        if trainer.is_global_zero:
+            leave_summary(options, data, history.rows, costs, trainer)
     except SIGTERMException:
         say(f"Interrupted by SIGTERM; --resume goes on from {path}, if that is there", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    if trainer.is_global_zero:
-        leave_summary(options, data, history.rows, costs, trainer)
+    except NotWritten as error:
+        sys.exit(f"--out cannot be written to; --resume goes on from {path}, if that is there: {error}")
 
 
 def quiet_lightning() -> None:

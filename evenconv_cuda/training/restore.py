@@ -51,11 +51,3 @@ def load_weights(module: Classifier, checkpoint: dict, path: Path) -> None:
 
 def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def check_output(out: Path, checkpoint: Path) -> None:
-    """Leave if ``out`` is no name for a file of its own."""
-    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
-        sys.exit(f"OUT is {out}, which is the checkpoint; accepted is another name")
-    if out.exists() and not out.is_file():
-        sys.exit(f"OUT is {out}, which is no regular file; accepted is another name")
