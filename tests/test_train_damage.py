@@ -102,6 +102,16 @@ def test_compressed_entries_are_refused(trained, tmp_path):
     assert "is truncated or no checkpoint" in refusal(path)
 
 
+def test_keys_that_take_for_ever_are_refused(tmp_path):
+    """The pickle of {(((), ()), ((), ())): 0}, 24 levels deep: a hash takes two to the power of them."""
+    path = tmp_path / "last.ckpt"
+    key = b")q\0" + b"".join(b"h" + bytes([level]) + b"\x86q" + bytes([level + 1]) for level in range(24))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (("data.pkl", b"\x80\2}" + key + b"K\0s."), ("byteorder", b"little"), ("version", b"3")):
+            archive.writestr(f"last/{name}", content)
+    assert "is truncated or no checkpoint" in refusal(path)
+
+
 def test_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "last.ckpt")
     assert "is no regular file" in refusal(tmp_path / "last.ckpt")

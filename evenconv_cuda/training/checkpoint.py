@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickletools
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,8 @@ DATA = {"num_classes": int, "classes": list, "in_channels": int, "image_size": i
 DATA |= {"pad": int, "flip": bool}
 HYPER_PARAMETERS = {"recipe": RECIPE, "data": DATA}
 """What is read of them, and its types."""
+
+MOST_REPEATED = 16
 
 PREFIX = b"sha256:"
 DIGEST = len(PREFIX) + 2 * hashlib.sha256().digest_size
@@ -70,13 +73,33 @@ def has_digest(file: BinaryIO) -> bool:
 
 
 def check_archive(file: BinaryIO, trusted: bool) -> None:
-    """That no entry takes more memory than the file has bytes; unless ``trusted``, that checksums are right."""
+    """That no entry takes more memory than the file has bytes, or for ever; unless ``trusted``, their checksums too.
+
+    Raises:
+        Exception: of any type, if not.
+    """
     archive = ZipFile(file)
     entries, size = archive.infolist(), file.seek(0, os.SEEK_END)
     if any(entry.compress_type != ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
         raise ValueError("its entries are compressed or overlap")
+    for entry in entries:
+        if entry.filename.endswith("data.pkl") and repeated_tuples(archive.read(entry)) > MOST_REPEATED:
+            raise ValueError("its tuples repeat each other")
     if not trusted and (archive.comment or archive.testzip()):
         raise ValueError("its checksums are not those of its entries")
+
+
+def repeated_tuples(pickled: bytes) -> int:
+    """How often a tuple is put to use again: each time may double what it takes to hash the one around it."""
+    memoized, previous, count = set(), "", 0
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name.endswith("PUT"):
+            if previous.startswith("TUPLE"):
+                memoized.add(argument)
+        else:
+            count += opcode.name.endswith("GET") and argument in memoized
+            previous = opcode.name
+    return count
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
