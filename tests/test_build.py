@@ -5,6 +5,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,17 @@ import evenconv_cuda
 def test_a_torch_that_is_too_old_is_named():
     result = python("import torch; torch.__version__ = '2.9.0'; import evenconv_cuda")
     assert "needs PyTorch 2.11 or newer; this is 2.9.0" in result.stderr
+
+
+def test_sdist_has_every_file_of_the_project(tmp_path):
+    """Tests with their helpers, benchmarks and Makefile among them."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout that says which files are the project's")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    made = ["egg_info", "--egg-base", tmp_path, "sdist", "--formats=tar", "--dist-dir", tmp_path]
+    result = subprocess.run([sys.executable, "setup.py", *made], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (archive,) = tmp_path.glob("*.tar")
+    with tarfile.open(archive) as files:
+        packed = {name.partition("/")[2] for name in files.getnames() if files.getmember(name).isfile()}
+    assert packed == {*tracked, "PKG-INFO", "setup.cfg"}

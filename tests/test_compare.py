@@ -93,13 +93,53 @@ def test_finished_run_of_another_recipe_is_named(in_process, tmp_path):
     assert refused.value.code == f"--weight-decay is 0.0; accepted for {path} is 0.0001, as it began"
 
 
-@pytest.mark.exhaustive
-def test_a_run_in_a_process_of_its_own_that_fails_is_named(tmp_path, capfd):
-    before = signal.getsignal(signal.SIGTERM)
+def refusal(out, *options):
     with pytest.raises(SystemExit) as refused:
-        main(arguments(tmp_path, "--data", "cifar10:/no/such/folder"))
-    assert re.search(r"train --model resnet20:c3 .* ended with status 1", refused.value.code)
-    assert "/no/such/folder" in capfd.readouterr().err
+        main(arguments(out, *options))
+    return refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--models", "resnet20:c3,resnet20:c7"], "--model is 'resnet20:c7': conv is 'c7'; accepted are"),
+        (["--models", "resnet20:c3,wide_densenet"], "--width is 4; wide_densenet has no such option"),
+        (["--data", "cifar10:/no/such/folder"], "--data is 'cifar10:/no/such/folder': /no/such/folder is no folder"),
+        (["--image-size", "64"], "--data is 'digits': image_size is 64; accepted for digits is 32"),
+        (["--batch-size", "97"], "--batch-size is 97; accepted is at most 96, the training images"),
+        (["--batch-size", "31", "--devices", "2"], "--batch-size is 31; accepted are multiples of 2"),
+        (["--precision", "16-mixed"], "--precision is '16-mixed'; accepted on a CPU are 32, bf16-mixed"),
+    ],
+)
+def test_what_is_wrong_with_any_training_is_said_before_the_first(options, said, in_process, tmp_path):
+    assert refusal(tmp_path, *options).startswith(said)
+    assert not in_process
+    assert not list(tmp_path.iterdir())
+
+
+def test_begun_run_of_another_recipe_is_named_before_the_first(in_process, tmp_path):
+    """The last of the trainings, which was begun and is not finished."""
+    begun = tmp_path / "resnet20-c2sp-seed1"
+    main(["train", "--model", MODELS[1], "--seed", "1", "--out", str(begun), *SMALL, "--epochs", "1"])
+    (begun / "summary.json").unlink()
+    said = f"--resume: --weight-decay is 0.0; accepted for {begun / 'last.ckpt'} is 0.0001, as it began"
+    assert refusal(tmp_path, "--weight-decay", 0) == said
+    assert not in_process
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": 1}', "[" * 100_000])
+def test_file_that_is_no_summary_is_named(content, tmp_path):
+    path = tmp_path / "resnet20-c2sp-seed1" / "summary.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    assert refusal(tmp_path).startswith(str(path))
+
+
+@pytest.mark.exhaustive
+def test_a_run_in_a_process_of_its_own_that_fails_is_named(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(compare.sys, "executable", "false")
+    assert re.search(r"train --model resnet20:c3 .* ended with status 1", refusal(tmp_path))
     assert signal.getsignal(signal.SIGTERM) is before
 
 

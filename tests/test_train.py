@@ -14,6 +14,7 @@ from training_runs import SMALL, assert_same_weights, checkpoint, python, train
 from evenconv_cuda import current_backend, profile
 from evenconv_cuda.__main__ import main
 from evenconv_cuda.data import loader, open_data
+from evenconv_cuda.data.opening import FILE_SIZES
 from evenconv_cuda.models import create_model
 
 Classifier = pytest.importorskip("evenconv_cuda.training.module", exc_type=ImportError).Classifier
@@ -276,3 +277,6 @@ def test_help_lists_the_commands_and_defaults(capsys):
     options = "model data backend epochs batch-size precision compile channels-last seed resume out cutout mixup"
     assert set(options.split()) <= set(re.findall(r"--([a-z-]+)", shown))
     assert "(default: 300)" in shown
+    sizes = re.search(r"--image-size PIXELS\s+([^(]*)", shown)[1]
+    for kind, size in FILE_SIZES.items():
+        assert f"{size} for {kind}" in " ".join(sizes.split())

@@ -72,7 +72,7 @@ def test_evaluate_on_other_classes_is_refused(trained, monkeypatch):
         data = open_data(*arguments, **options)
         return dataclasses.replace(data, classes=["zero", *data.classes[1:]])
 
-    monkeypatch.setattr("evenconv_cuda.training.fitting.open_data", renamed)
+    monkeypatch.setattr("evenconv_cuda.training.preparing.open_data", renamed)
     with pytest.raises(SystemExit) as refused:
         main(["evaluate", str(trained), "--data", "digits", "--device", "cpu"])
     assert refused.value.code == f"--data is 'digits', with a class 'zero'; accepted for {trained} is '0'"

@@ -31,42 +31,63 @@ def networks(text: str) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train what is not trained yet, each run in a process of its own, then compare."""
+    """Check every training first, run those that are not finished, each in a process of its own, then compare."""
     require_train("compare")
     from .comparison import leave_comparison
+    from .preparing import check_trainings, in_use
 
     own = argparse.ArgumentParser()
     add_own(own)
     _, shared = own.parse_known_args(options.arguments[1:])
-    jobs = [(label, seed) for seed in range(options.seeds) for label in options.models]
+    trainings = [training(label, seed, options) for seed in range(options.seeds) for label in options.models]
+    if waiting := [each for each in trainings if finished(each) is None]:
+        check_trainings(waiting)
     summaries = []
     # A child that is interrupted with its parent goes on from its checkpoint.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        for number, (label, seed) in enumerate(jobs, start=1):
-            print(f"[{number}/{len(jobs)}] {label}, seed {seed}", end="", flush=True)
-            summaries.append(trained(label, seed, options, shared))
+        with in_use(options.out):
+            for number, each in enumerate(trainings, start=1):
+                print(f"[{number}/{len(trainings)}] {each.model}, seed {each.seed}", end="", flush=True)
+                summaries.append(trained(each, shared))
+            print(f"\n{leave_comparison(summaries, options)}")
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(f"\n{leave_comparison(summaries, options)}")
 
 
-def trained(label: str, seed: int, options: argparse.Namespace, shared: list[str]) -> dict:
-    """The summary of one run, of now or before."""
+def training(label: str, seed: int, options: argparse.Namespace) -> argparse.Namespace:
+    """The train command's options for one network and seed."""
     out = options.out / f"{label.replace(':', '-')}-seed{seed}"
-    path = out / SUMMARY
-    print(": done before" if path.exists() else "", flush=True)
-    if not path.exists():
-        given = ["--model", label, "--seed", str(seed), "--out", str(out), "--resume", *shared]
+    return argparse.Namespace(**{**vars(options), "model": label, "seed": seed, "out": out, "resume": True})
+
+
+def trained(options: argparse.Namespace, shared: list[str]) -> dict:
+    """The summary of one training, of now or before."""
+    summary = finished(options)
+    print(": done before" if summary else "", flush=True)
+    if summary is None:
+        given = ["--model", options.model, "--seed", str(options.seed), "--out", str(options.out), "--resume", *shared]
         command = [sys.executable, "-m", "evenconv_cuda", "train", *given]
         status = subprocess.run(command).returncode
         if status:
             sys.exit(f"{shlex.join(command)} ended with status {status}; compare goes on from there when started again")
-    summary = json.loads(path.read_text())
+        summary = finished(options)
+    return summary
+
+
+def finished(options: argparse.Namespace) -> dict | None:
+    """The summary of a training that is done, or leave if it is of another one."""
+    path = options.out / SUMMARY
+    if not path.exists():
+        return None
     try:
-        check_recipe(
-            path, summary["recipe"], recipe(argparse.Namespace(**{**vars(options), "model": label, "seed": seed}))
-        )
+        summary = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        sys.exit(f"{path} cannot be read: {error}")
+    if not isinstance(summary, dict) or not isinstance(summary.get("recipe"), dict):
+        sys.exit(f"{path} is no summary of the train command: it has no recipe")
+    try:
+        check_recipe(path, summary["recipe"], recipe(options))
     except ValueError as error:
         sys.exit(str(error))
     return summary

@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> None:
     import lightning.pytorch as pl
 
     from ..data import loader
-    from .fitting import chosen_accelerator, opened, quiet_lightning
+    from .fitting import quiet_lightning
+    from .preparing import chosen_accelerator, opened
     from .restore import restored
 
     quiet_lightning()

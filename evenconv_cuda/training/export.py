@@ -41,37 +41,40 @@ def run(options: argparse.Namespace) -> None:
     """``images``, (N, C, H, W) in 0..1 for any N, to ``scores``, (N, classes); checked where ONNX Runtime is there."""
     require_train("export")
     require_extra("export command", ("onnx", "onnxscript"), "export")
+    from .output import check_output, output
     from .restore import restored
 
+    check_output(options.out, options.checkpoint)
     module, data = restored(options.checkpoint)
     model = Normalised(to_standard(module.model), data["mean"], data["std"]).eval()
     images = torch.rand(3, data["in_channels"], data["image_size"], data["image_size"])
-    torch.onnx.export(
+    program = torch.onnx.export(
         model,
         (images,),
-        options.out,
         input_names=["images"],
         output_names=["scores"],
         dynamic_shapes={"images": {0: torch.export.Dim("N")}},
-        external_data=False,
         verbose=False,
     )
+    content = program.model_proto.SerializeToString()
+    checked = "not checked: onnxruntime is not installed"
+    if find_spec("onnxruntime") is not None:
+        checked = f"ONNX Runtime's scores differ from PyTorch's by at most {difference(model, content, images):.1e}"
+    with output(options.out) as file:
+        file.write(content)
     print(f"{module.recipe['model']}, images (N, {', '.join(map(str, images.shape[1:]))}) in 0..1: {options.out}")
-    if find_spec("onnxruntime") is None:
-        print("not checked: onnxruntime is not installed")
-    else:
-        print(f"ONNX Runtime's scores differ from PyTorch's by at most {difference(model, options.out, images):.1e}")
+    print(checked)
 
 
-def difference(model: nn.Module, path: Path, images: Tensor) -> float:
+def difference(model: nn.Module, content: bytes, images: Tensor) -> float:
     """Of ONNX Runtime's outputs from PyTorch's; leaves if that is no rounding."""
     import onnxruntime
 
     with torch.no_grad():
         expected = model(images)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {"images": images.numpy()})
     worst = (torch.from_numpy(scores) - expected).abs().max().item()
     if not worst <= TOLERANCE * expected.abs().max().item():
-        sys.exit(f"{path} computes something else in ONNX Runtime: scores differ by {worst:.1e}")
+        sys.exit(f"The network computes something else in ONNX Runtime: scores differ by {worst:.1e}")
     return worst

@@ -8,25 +8,26 @@ import sys
 import warnings
 from argparse import Namespace
 from functools import partial
-from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
 from torch.distributed import is_torchelastic_launched
 
 from ..backend import use_backend
-from ..data import ImageData, loader, open_data
-from .checkpoint import NAME, AtomicCheckpointIO, read_checkpoint
+from ..data import ImageData, loader
+from .checkpoint import NAME, AtomicCheckpointIO
+from .files import NotWritten
 from .history import History
 from .module import Classifier
-from .options import check_recipe, create_network, recipe
-from .summary import leave_summary, profiled
+from .options import recipe
+from .preparing import Setting, begun, in_use, new_network, prepare, profiled, say
+from .restore import load_weights
+from .summary import leave_summary
 
-say = rank_zero_only(print)
 INTERRUPTED = 143
 """What a shell reports of a process that SIGTERM ended."""
 
@@ -37,39 +38,47 @@ def fit(options: Namespace) -> None:
     torch.set_num_threads(options.threads)
     if options.devices > 1:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # or Lightning would choose for the processes it starts
-    accelerator = suitable_accelerator(options)
-    data = opened(options, image_size=options.image_size, subset=options.subset, seed=options.seed)
+    setting = prepare(options)
     torch.manual_seed(options.seed)
-    model = create_network(options.model, options.width, data.num_classes, data.in_channels)
-    path = options.out / f"{NAME}.ckpt"
-    checkpoint = resumed(path, options)
-    if checkpoint and checkpoint["hyper_parameters"]["data"]["classes"] != data.classes:
-        sys.exit(f"--data is {options.data!r}; accepted for {path} are the classes that it began with")
+    model = new_network(options, setting.data)
+    costs = profiled(model, setting, options)
+    with in_use(options.out):
+        fit_in_place(model, setting, costs, options)
+
+
+def fit_in_place(model: nn.Module, setting: Setting, costs: dict[str, int], options: Namespace) -> None:
+    """The same, with ``options.out`` for this training alone."""
+    data = setting.data
+    path, checkpoint = begun(options, data)
+    module = Classifier(model, recipe(options), described(data), options.channels_last)
+    if checkpoint:
+        try:
+            load_weights(module, checkpoint, path)
+        except ValueError as error:
+            sys.exit(f"--resume: {error}")
+        say(f"--resume: {path}, after epoch {checkpoint['epoch'] + 1} of {options.epochs}")
+    elif options.resume:
+        say(f"--resume: no {path}; training starts at the beginning")
     history = History(options.batch_size)
-    trainer = new_trainer(options, accelerator, history)
-    share = share_of_batch(options, trainer.world_size)
-    with use_backend(options.backend):
-        costs = profiled(model, share, data, options)
-    processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-    feed = partial(loader, batch_size=share, seed=options.seed, workers=options.workers, **processes)
-    try:
-        train = feed(data.train, shuffle=True, drop_last=True)
-        test = feed(data.test, shuffle=False, drop_last=False)
-    except ValueError as error:
-        sys.exit(f"--data is {options.data!r}: {error}")
+    trainer = new_trainer(options, setting.accelerator, history)
+    ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    feed = partial(loader, batch_size=setting.share, seed=options.seed, workers=options.workers, **ranks)
+    train = feed(data.train, shuffle=True, drop_last=True)
+    test = feed(data.test, shuffle=False, drop_last=False)
     if checkpoint:
         train.sampler.set_epoch(checkpoint["epoch"] + 1)  # workers may read ahead before Lightning says which it is
     if options.compile:
         model.compile()
-    module = Classifier(model, recipe(options), described(data), options.channels_last)
     try:
         with use_backend(options.backend):
             trainer.fit(module, train, test, ckpt_path=path if checkpoint else None, weights_only=True)
+        if trainer.is_global_zero:
+            leave_summary(options, data, history.rows, costs, trainer)
     except SIGTERMException:
         say(f"Interrupted by SIGTERM; --resume goes on from {path}, if that is there", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    if trainer.is_global_zero:
-        leave_summary(options, data, history.rows, costs, trainer)
+    except NotWritten as error:
+        sys.exit(f"--out cannot be written to; --resume goes on from {path}, if that is there: {error}")
 
 
 def quiet_lightning() -> None:
@@ -78,19 +87,6 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in ("Experiment logs dir", "Checkpoint dir", "The '.*' does not have many workers", ".*treespec"):
         warnings.filterwarnings("ignore", message)
-
-
-def opened(options: Namespace, **choices) -> ImageData:
-    """The data that --data names, or leave with what is wrong with them."""
-    try:
-        data = open_data(options.data, skip_bad_images=options.skip_bad_images, **choices)
-    except (ValueError, OSError) as error:
-        sys.exit(f"--data is {options.data!r}: {error}")
-    if data.left_out:
-        say(f"--skip-bad-images left out {len(data.left_out)}:")
-        for file, reason in data.left_out:
-            say(f"  {file}: {reason}")
-    return data
 
 
 def described(data: ImageData) -> dict:
@@ -106,42 +102,6 @@ def described(data: ImageData) -> dict:
         "pad": data.pad,
         "flip": data.flip,
     }
-
-
-def chosen_accelerator(device: str) -> str:
-    """``auto`` is CUDA where there is a GPU."""
-    if device == "cuda" and not torch.cuda.is_available():
-        sys.exit("--device is 'cuda'; accepted here are auto, cpu")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def suitable_accelerator(options: Namespace) -> str:
-    """The accelerator, if the other options suit it."""
-    accelerator = chosen_accelerator(options.device)
-    if accelerator == "cpu" and options.sync_batchnorm:
-        sys.exit("--sync-batchnorm is given; accepted is it on GPUs (--device cuda)")
-    if accelerator == "cpu" and options.precision == "16-mixed":
-        sys.exit("--precision is '16-mixed'; accepted on a CPU are 32, bf16-mixed")
-    if accelerator == "cuda" and options.devices > (gpus := torch.cuda.device_count()):
-        sys.exit(f"--devices is {options.devices}; accepted here is at most {gpus}, the number of GPUs")
-    return accelerator
-
-
-def resumed(path: Path, options: Namespace) -> dict | None:
-    """The checkpoint to go on from; None: there is none."""
-    if not path.exists():
-        if options.resume:
-            say(f"--resume: no {path}; training starts at the beginning")
-        return None
-    if not options.resume:
-        sys.exit(f"--out is {options.out}, which holds {path.name}: give --resume to go on from it, or another --out")
-    try:
-        checkpoint = read_checkpoint(path)
-        check_recipe(path, checkpoint["hyper_parameters"]["recipe"], recipe(options))
-    except (ValueError, OSError) as error:
-        sys.exit(f"--resume: {error}")
-    say(f"--resume: {path}, after epoch {checkpoint['epoch'] + 1} of {options.epochs}")
-    return checkpoint
 
 
 def new_trainer(options: Namespace, accelerator: str, history: History) -> pl.Trainer:
@@ -181,12 +141,3 @@ class ProgressBar(TQDMProgressBar):
         shown = super().get_metrics(trainer, module)
         shown.pop("v_num", None)
         return shown
-
-
-def share_of_batch(options: Namespace, processes: int) -> int:
-    """Images of a batch in each process."""
-    if options.batch_size % processes:
-        sys.exit(
-            f"--batch-size is {options.batch_size}; accepted are multiples of {processes}, the number of processes"
-        )
-    return options.batch_size // processes

@@ -24,10 +24,13 @@ def run(options: argparse.Namespace) -> None:
     The state_dict is that of ``to_standard(create_model(...))``.
     """
     require_train("fold")
+    from .output import check_output, output
     from .restore import restored
 
+    check_output(options.out, options.checkpoint)
     module, data = restored(options.checkpoint)
     state = to_standard(module.model).state_dict()
     label, width = module.recipe["model"], module.recipe["width"]
-    torch.save({"model": label, "width": width, **data, "state_dict": state}, options.out)
+    with output(options.out) as file:
+        torch.save({"model": label, "width": width, **data, "state_dict": state}, file)
     print(f"{label} with standard convolutions, {len(state)} tensors: {options.out}")

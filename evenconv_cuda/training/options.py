@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -44,7 +43,12 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="digits, cifar10:DIR, cifar100:DIR, svhn:DIR, tinyimagenet:DIR or imagefolder:DIR",
     )
-    add("--image-size", type=positive, metavar="PIXELS", help="rows and columns; None: the data's own")
+    add(
+        "--image-size",
+        type=positive,
+        metavar="PIXELS",
+        help="rows and columns of image files; None: 64 for tinyimagenet, 224 for imagefolder",
+    )
     add("--subset", type=positive, metavar="N", help="use N training images, as many of each class; None: all")
     add("--skip-bad-images", action="store_true", help="leave out, and list, files that are no whole image")
     add("--width", type=positive, metavar="CHANNELS", help="of networks that have the option; None: their own")
@@ -79,8 +83,12 @@ def require_train(command: str) -> None:
 def recipe(options: argparse.Namespace) -> dict:
     """What decides the result: where the data lie does not, the number of processes does."""
     chosen = {name: getattr(options, name) for name in RECIPE}
-    processes = int(os.environ.get("WORLD_SIZE", options.devices))  # torchrun's, which says how many there are
-    return chosen | {"data": options.data.partition(":")[0], "devices": processes}
+    return chosen | {"data": options.data.partition(":")[0], "devices": processes(options)}
+
+
+def processes(options: argparse.Namespace) -> int:
+    """How many train together: torchrun, where it started this one, says so."""
+    return int(os.environ.get("WORLD_SIZE", options.devices))
 
 
 def check_recipe(path: Path, saved: dict, given: dict) -> None:
@@ -96,12 +104,16 @@ def check_recipe(path: Path, saved: dict, given: dict) -> None:
 
 
 def create_network(label: str, width: int | None, num_classes: int, in_channels: int) -> nn.Module:
-    """The network of ``NAME[:CONV]``, or leave with what is wrong with the options."""
+    """The network of ``NAME[:CONV]``.
+
+    Raises:
+        ValueError: naming the option that is wrong.
+    """
     name, _, conv = label.partition(":")
     options = {"in_channels": in_channels} | ({"conv": conv} if conv else {})
     try:
         return create_model(name, num_classes, **options | ({"width": width} if width else {}))
-    except TypeError:
-        sys.exit(f"--width is {width}; {name} has no such option")
+    except TypeError as error:
+        raise ValueError(f"--width is {width}; {name} has no such option") from error
     except ValueError as error:
-        sys.exit(f"--model is {label!r}: {error}")
+        raise ValueError(f"--model is {label!r}: {error}") from error

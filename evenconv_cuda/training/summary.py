@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import sys
 from argparse import Namespace
 from statistics import median
 
@@ -15,23 +13,12 @@ import torch
 from .. import __version__
 from ..data import ImageData
 from ..machine import describe
-from ..profile import profile
 from ..text import mebibytes, table
 from .figure import draw
+from .files import replacing
 from .options import SUMMARY, recipe
 
 CURVES = "curves.png"
-
-
-def profiled(model: torch.nn.Module, share: int, data: ImageData, options: Namespace) -> dict[str, int]:
-    """Parameters, multiply-accumulates of an image, bytes kept for backward of a process's batch (in float32)."""
-    if options.batch_size > len(data.train):
-        sys.exit(f"--batch-size is {options.batch_size}; accepted is at most {len(data.train)}, the training images")
-    try:
-        costs = profile(model, (share, data.in_channels, data.image_size, data.image_size))
-    except ValueError as error:
-        sys.exit(f"--image-size is {data.image_size}: {options.model} does not take it: {error}")
-    return {"params": costs.params, "macs": costs.macs // share, "saved_bytes": costs.saved_bytes}
 
 
 def leave_summary(options: Namespace, data: ImageData, rows: list[dict], costs: dict[str, int], trainer) -> None:
@@ -54,10 +41,9 @@ def leave_summary(options: Namespace, data: ImageData, rows: list[dict], costs: 
         "seconds": sum(row["seconds"] for row in rows),
         "epochs": rows,
     }
-    part = options.out / f"{SUMMARY}.part"
-    part.write_text(json.dumps(summary, indent=2) + "\n")
     draw(rows, f"{options.model} on {data.name}", options.out / CURVES)
-    os.replace(part, options.out / SUMMARY)
+    with replacing(options.out / SUMMARY) as file:
+        file.write(json.dumps(summary, indent=2).encode() + b"\n")
     print(report(summary, device))
     print(f"\nCheckpoint, metrics, curves and summary: {options.out}")
 
