@@ -31,7 +31,7 @@ def estimate_statistics_(model: nn.Module, batches: Iterable[ExampleInputs]) -> 
         norm.momentum = None  # the plain average of all batches
     try:
         _run(model, batches)
-    except ValueError:
+    except BaseException:
         for norm, buffers in zip(norms, before):
             norm.load_state_dict(buffers, strict=False)
         raise
