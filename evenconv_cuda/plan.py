@@ -126,7 +126,7 @@ def shift(layer: nn.Module) -> tuple[float, float]:
 
 
 _LEAVES = (*EVEN_LAYERS, DOConv2d, SeparableDepthwiseConv2d, SymmetricPad2d)
-"""Layers that look at their input's type and shape, which torch.fx cannot follow."""
+"""Layers that the trace is to have as one call each; DO-Conv's looks at its weights, which torch.fx cannot follow."""
 
 
 def _traced_order(model: nn.Module, wanted: set[str]) -> list[str]:
