@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import analysis, flops, functional, models, nn, ops, reference
 from .backend import current_backend, use_backend
-from .convert import Conversion, convert
+from .convert import Conversion, convert, convert_like
 from .directions import SYMMETRIC
 from .extension import load_extension
 from .plan import PaddingReport, apply_padding_plan, padding_plan
@@ -24,6 +24,7 @@ __all__ = [
     "apply_padding_plan",
     "build_info",
     "convert",
+    "convert_like",
     "current_backend",
     "flops",
     "functional",

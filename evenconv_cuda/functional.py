@@ -12,7 +12,8 @@ Common to all:
   go to.
 - A wrong argument raises ``ValueError`` or ``TypeError`` that names it.
 
-On a device that the binary has no kernels for, the functions run as :mod:`evenconv_cuda.reference` does.
+On a device that the binary has no kernels for, and while ``torch.onnx.export`` looks, the functions run as
+:mod:`evenconv_cuda.reference` does. ``torch.fx`` and other implementations of ``__torch_function__`` see one call each.
 
 Every function is twice differentiable and works under ``torch.compile``, ``torch.export``, ``torch.func`` and autocast.
 Weight gradients of the depthwise functions have the same bits for any number of threads; :func:`even_conv2d`'s, which
@@ -21,8 +22,14 @@ are PyTorch's, for a given number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from . import checks, ops, reference
 from .directions import SYMMETRIC, Directions, numbers
@@ -38,7 +45,27 @@ __all__ = [
     "xsep_conv2d",
 ]
 
+Arguments = ParamSpec("Arguments")
 
+
+def _overridable(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
+    """Offers a call to ``__torch_function__`` of its arguments first, as PyTorch's functions do."""
+
+    @wraps(function)
+    def offered(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
+        given = (*args, *kwargs.values())
+        if has_torch_function(given):
+            return handle_torch_function(offered, given, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return offered
+
+
+def _fused(x: Tensor) -> bool:
+    return ops.fused(x) and not torch.onnx.is_in_onnx_export()
+
+
+@_overridable
 def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMETRIC) -> Tensor:
     """Pad ``k - 1`` rows and columns of zeros, each channel group towards its own corner, in one pass.
 
@@ -58,11 +85,12 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
     """
     checks.feature_map(x)
     kernel_size = checks.even_kernel(kernel_size)
-    if not ops.fused(x):
+    if not _fused(x):
         return reference.symmetric_pad2d(x, kernel_size, directions)
     return ops.symmetric_pad2d(x, kernel_size, numbers(directions))
 
 
+@_overridable
 def even_depthwise_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -91,11 +119,12 @@ def even_depthwise_conv2d(
     checks.bias_of("bias", bias, x.shape[1], x)
     checks.one_dtype(weight=weight, bias=bias)
     stride = checks.stride_pair(stride)
-    if not ops.fused(x):
+    if not _fused(x):
         return reference.even_depthwise_conv2d(x, weight, bias, stride, directions)
     return ops.even_depthwise_conv2d(x, weight, bias, stride, numbers(directions))
 
 
+@_overridable
 def even_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -124,12 +153,13 @@ def even_conv2d(
     checks.bias_of("bias", bias, weight.shape[0], x)
     checks.one_dtype(weight=weight, bias=bias)
     stride = checks.stride_pair(stride)
-    if not ops.fused(x):
+    if not _fused(x):
         return reference.even_conv2d(x, weight, bias, stride, directions)
     padded = ops.symmetric_pad2d(x, weight.shape[-1], numbers(directions))
     return F.conv2d(padded, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride)
 
 
+@_overridable
 def separable_depthwise_conv2d(
     x: Tensor,
     weight_row: Tensor | None,
@@ -167,11 +197,12 @@ def separable_depthwise_conv2d(
             raise ValueError(f"bias_{band} is given without weight_{band}; accepted is None")
     checks.one_dtype(weight_row=weight_row, weight_col=weight_col, bias_row=bias_row, bias_col=bias_col)
     stride = checks.stride_pair(stride)
-    if not ops.fused(x):
+    if not _fused(x):
         return reference.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
     return ops.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
 
 
+@_overridable
 def xsep_conv2d(
     x: Tensor,
     weight_even: Tensor,
@@ -220,6 +251,6 @@ def xsep_conv2d(
     )
     stride = checks.stride_pair(stride)
     tensors = (x, weight_even, weight_row, weight_col, bias_even, bias_row, bias_col)
-    if not ops.fused(x):
+    if not _fused(x):
         return reference.xsep_conv2d(*tensors, stride, directions)
     return ops.xsep_conv2d(*tensors, stride, numbers(directions))

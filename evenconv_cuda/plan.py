@@ -57,10 +57,10 @@ class PaddingReport:
     """What :func:`apply_padding_plan` did."""
 
     directions: dict[str, tuple[str, ...]]
-    """Of each layer by its name, in execution order."""
+    """Of each layer that took part by its name, in execution order."""
     net_shift: tuple[float, float]
-    """How far down and to the right all layers together move features, in pixels of each layer's own map, averaged over
-    its channels."""
+    """How far down and to the right these layers together move features, in pixels of each layer's own map, averaged
+    over its channels."""
 
     def __str__(self) -> str:
         width = max(map(len, self.directions))
@@ -72,17 +72,20 @@ def apply_padding_plan(
     model: nn.Module,
     input_size: Sequence[int] | None = None,
     layers: type[nn.Module] | tuple[type[nn.Module], ...] = EVEN_LAYERS,
+    *,
+    example_inputs: meta.ExampleInputs | None = None,
 ) -> PaddingReport:
     """Set the directions of ``model``'s even-sized layers to :func:`padding_plan`, in execution order.
 
-    Execution order is that of ``torch.fx``'s trace or, with ``input_size``, of a forward of such an input on the meta
-    device; layers that it does not reach keep their directions. A layer that runs several times has its place in the
-    plan once and its shift counted each time.
+    Execution order is that of ``torch.fx``'s trace or, with ``input_size`` or ``example_inputs``, of a forward of such
+    an input on the meta device; layers that it does not reach keep their directions. A layer that runs several times
+    has its place in the plan once and its shift counted each time.
 
     Args:
         model: changed in place, nothing but its layers' ``directions``.
         input_size: shape of an input, as ``(1, 3, 224, 224)``; needed where ``torch.fx`` cannot trace the model.
         layers: which of the even-sized layers take part, ``XSepConv2d`` for example where C2sp is to stay.
+        example_inputs: see :func:`~evenconv_cuda.profile`, in place of ``input_size``.
 
     Returns:
         The directions and the net shift, which is zero for every N if each layer runs once: exactly, if the channels of
@@ -91,10 +94,17 @@ def apply_padding_plan(
     Raises:
         ValueError: if there is no such layer, or the model does not run as it must to tell the order.
     """
-    executed = _execution_order(model, layers, input_size)
+    taking_part = {layer for layer in model.modules() if isinstance(layer, layers)}
+    return plan_directions(model, taking_part, meta.inputs_of(model, input_size, example_inputs))
+
+
+def plan_directions(model: nn.Module, layers: set[nn.Module], inputs: meta.Inputs | None) -> PaddingReport:
+    """:func:`apply_padding_plan` for these layers of the model."""
+    wanted = {name for name, layer in model.named_modules() if layer in layers}
+    executed = _traced_order(model, wanted) if inputs is None else _run_order(model, wanted, inputs)
     if not executed:
-        kinds = layers if isinstance(layers, tuple) else (layers,)
-        raise ValueError(f"model runs no even-sized layer; accepted are {', '.join(kind.__name__ for kind in kinds)}")
+        kinds = ", ".join(kind.__name__ for kind in EVEN_LAYERS)
+        raise ValueError(f"model runs no even-sized layer that takes part; even-sized layers are {kinds}")
     names = list(dict.fromkeys(executed))
     for name, directions in zip(names, padding_plan(len(names))):
         model.get_submodule(name).directions = as_directions(directions)
@@ -115,15 +125,11 @@ def shift(layer: nn.Module) -> tuple[float, float]:
     return rows / layer.in_channels, columns / layer.in_channels
 
 
-def _execution_order(model, layers, input_size) -> list[str]:
-    return _traced_order(model, layers) if input_size is None else _run_order(model, layers, input_size)
-
-
 _LEAVES = (*EVEN_LAYERS, DOConv2d, SeparableDepthwiseConv2d, SymmetricPad2d)
-"""Layers that look at their input's type and shape, which torch.fx cannot follow."""
+"""Layers that the trace is to have as one call each; DO-Conv's looks at its weights, which torch.fx cannot follow."""
 
 
-def _traced_order(model, layers) -> list[str]:
+def _traced_order(model: nn.Module, wanted: set[str]) -> list[str]:
     class Tracer(torch.fx.Tracer):
         def is_leaf_module(self, module, name):
             if isinstance(module, _LEAVES):
@@ -135,19 +141,21 @@ def _traced_order(model, layers) -> list[str]:
         graph = Tracer().trace(nn.Sequential(model))  # in which the model may itself be a layer
     except Exception as error:
         raise ValueError(
-            f"input_size is None, and torch.fx cannot trace the model ({error}); accepted here is the shape of an input"
+            f"input_size is None, and torch.fx cannot trace the model ({error}); accepted here are the shape of an "
+            "input and example_inputs"
         ) from error
     called = (node.target for node in graph.nodes if node.op == "call_module")
-    calls = [name.removeprefix("0").removeprefix(".") for name in called]
-    return [name for name in calls if isinstance(model.get_submodule(name), layers)]
+    return [name for call in called if (name := call.removeprefix("0").removeprefix(".")) in wanted]
 
 
-def _run_order(model, layers, input_size) -> list[str]:
-    executed: list[str] = []
-    twin = meta.on_meta(model).eval()
-    for name, module in twin.named_modules():
-        if isinstance(module, layers):
-            module.register_forward_pre_hook(lambda *_, name=name: executed.append(name))
-    with torch.no_grad():
-        meta.run(twin, input_size)
-    return executed
+def _run_order(model: nn.Module, wanted: set[str], inputs: meta.Inputs) -> list[str]:
+    def attempt(twin: nn.Module) -> list[str]:
+        executed: list[str] = []
+        for name, module in twin.named_modules():
+            if name in wanted:
+                module.register_forward_pre_hook(lambda *_, name=name: executed.append(name))
+        with torch.no_grad():
+            meta.run(twin, inputs)
+        return executed
+
+    return meta.without_data(model, attempt)

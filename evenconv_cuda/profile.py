@@ -31,7 +31,8 @@ class LayerProfile:
 class Profile:
     """The layers in the order of ``named_modules``, those that cost nothing left out."""
 
-    input_size: tuple[int, ...]
+    input_size: tuple[int, ...] | None
+    """None where examples were given."""
     layers: tuple[LayerProfile, ...]
 
     @property
@@ -70,26 +71,40 @@ class Profile:
         return table([title, *rows, total], text=3)
 
 
-def profile(model: nn.Module, input_size: Sequence[int]) -> Profile:
-    """Count a training forward of one input, without running it: shapes on the meta device are enough.
+def profile(
+    model: nn.Module,
+    input_size: Sequence[int] | None = None,
+    *,
+    example_inputs: meta.ExampleInputs | None = None,
+) -> Profile:
+    """Count a forward with gradients, without running it: shapes on the meta device are enough.
 
     Per layer and in total (``print`` shows a table):
 
     - params: numbers in its parameters, shared ones counted where they are met first.
     - MACs: multiply-accumulates of convolutions, linear layers and matrix products, by
-      ``torch.utils.flop_counter.FlopCounterMode``. Folding is a part of a DO-Conv layer's, once per input_size;
+      ``torch.utils.flop_counter.FlopCounterMode``. Folding is a part of a DO-Conv layer's, once per forward;
       ``to_standard(model)`` has none.
     - saved bytes: activations that autograd keeps for backward, each counted once, with the layer that first keeps it;
       parameters and buffers not counted. Theoretical: what the running kernels allocate beside it is not in it.
 
     Args:
-        model: left as it is; its forward hooks do not run.
+        model: left as it is, and counted in the mode, training or eval, that it is in. Its forward hooks run, without
+            data, only if it does not run without them.
         input_size: shape of the input, batch included, as ``(1, 3, 224, 224)``, in the dtype of the parameters.
+        example_inputs: what the model is called with, in place of ``input_size``: a tensor, a tuple of arguments or a
+            dict of keyword arguments. Values of tensors do not matter.
 
     Raises:
         ValueError: if the model does not run on such an input.
     """
-    twin = meta.on_meta(model).train()
+    inputs = meta.inputs_of(model, input_size, example_inputs)
+    if inputs is None:
+        raise ValueError("input_size and example_inputs are both None; accepted is one of them")
+    return Profile(input_size and tuple(input_size), meta.without_data(model, lambda twin: _layers(twin, inputs)))
+
+
+def _layers(twin: nn.Module, inputs: meta.Inputs) -> tuple[LayerProfile, ...]:
     layers = {module: LayerProfile(name, type(module).__name__) for name, module in twin.named_modules()}
     _count_parameters(layers)
     parameters = {tensor.untyped_storage()._cdata for tensor in chain(twin.parameters(), twin.buffers())}
@@ -125,9 +140,8 @@ def profile(model: nn.Module, input_size: Sequence[int]) -> Profile:
         module.register_forward_pre_hook(enter)
         module.register_forward_hook(leave)
     with torch.enable_grad(), counter, saved_tensors_hooks(keep, lambda tensor: tensor):
-        meta.run(twin, input_size)
-    costly = (layer for layer in layers.values() if layer.params or layer.macs or layer.saved_bytes)
-    return Profile(tuple(input_size), tuple(costly))
+        meta.run(twin, inputs)
+    return tuple(layer for layer in layers.values() if layer.params or layer.macs or layer.saved_bytes)
 
 
 def _count_parameters(layers: dict[nn.Module, LayerProfile]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .checks import MAX_KERNEL
+from .fit import take_over_
 from .nn import DOConv2d, DOEvenConv2d, EvenConv2d, XSepConv2d, conv2d_of
 from .surgery import computes_as, why_not_exchangeable
 
@@ -85,6 +86,10 @@ class Rule:
             new = new.to(memory_format=torch.channels_last)
         return new
 
+    def take_over(self, new: nn.Module, layer: nn.Module, init: str) -> float | None:
+        """Give a replacement, whose directions are settled, its weights; how far it is from what the layer computed."""
+        return None if callable(self.to) or layer.weight.is_meta else TARGETS[self.to].take_over(new, layer, init)
+
     def _patterns(self) -> Sequence[str]:
         return self.where if isinstance(self.where, (list, tuple)) else [self.where]
 
@@ -98,6 +103,8 @@ class Target:
     reserve: Callable[[nn.Conv2d], str | None]
     """Why a rule without ``where`` leaves a layer that could, or None."""
     make: Callable[[nn.Conv2d], nn.Module]
+    take_over: Callable[[nn.Module, nn.Conv2d, str], float]
+    """Gives what ``make`` made the weights that an ``init`` names; the relative error of the kernel."""
 
 
 def _not_centred(layer: nn.Module) -> str | None:
@@ -174,7 +181,10 @@ def _even(kind: str) -> Target:
         pool = nn.AvgPool2d(layer.stride, ceil_mode=True)  # as the authors do, who never stride C2sp
         return nn.Sequential(OrderedDict(pool=pool, conv=conv))
 
-    return Target(_not_dense, _not_usual_dense, make)
+    def take_over(new: nn.Module, layer: nn.Conv2d, init: str) -> float:
+        return take_over_(new if isinstance(new, EvenConv2d) else new.conv, layer, init, pool=layer.stride)
+
+    return Target(_not_dense, _not_usual_dense, make, take_over)
 
 
 def _make_xsep(layer: nn.Conv2d) -> nn.Module:
@@ -193,8 +203,8 @@ def _make_doconv(layer: nn.Conv2d) -> nn.Module:
 
 TARGETS = {
     **{kind: _even(kind) for kind in ("c2", "c2sp", "c4", "c4sp")},
-    "xsepconv": Target(_not_depthwise, _not_usual_depthwise, _make_xsep),
-    "doconv": Target(_not_convolution, _not_usual_doconv, _make_doconv),
+    "xsepconv": Target(_not_depthwise, _not_usual_depthwise, _make_xsep, take_over_),
+    "doconv": Target(_not_convolution, _not_usual_doconv, _make_doconv, lambda new, layer, init: 0.0),
 }
 """The targets of rules by name.
 
@@ -207,6 +217,6 @@ TARGETS = {
   :class:`~evenconv_cuda.nn.DOEvenConv2d`, which compute what they did. By ``where`` 1×1 too: they gain nothing, but
   their parameter is called W then, as in checkpoints of networks that have DO-Conv throughout.
 
-The weights of the even and separated layers are new; those of DO-Conv are the layer's own, copied, and frozen where the
-layer's are.
+The weights of the even and separated layers are those that ``convert``'s ``init`` names, to be trained even where the
+layer's were frozen; those of DO-Conv are the layer's own, copied, and frozen where the layer's are.
 """

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import reference
+from . import record
 from .directions import Directions, group_sizes, padding
 from .nn import (
     DOConv2d,
@@ -54,6 +54,7 @@ def to_standard(model: nn.Module) -> nn.Module:
             raise ValueError(f"layer {name!r} has no standard form: {reason}")
         replacements[layer] = _in_place_of(layer, standard(layer))
     replace_layers(twin, replacements)
+    record.forget(twin)
     return twin[0]
 
 
@@ -116,21 +117,23 @@ def _(layer: DOEvenConv2d):
 
 @standard.register
 def _(layer: SymmetricPad2d):
-    if len(set(layer.directions)) == 1:
-        top, bottom, left, right = padding(layer.kernel_size, layer.directions[0])
-        return nn.ZeroPad2d((left, right, top, bottom))
-    return _GroupwisePad2d(layer.kernel_size, layer.directions)
+    pads = []
+    for direction in layer.directions:
+        top, bottom, left, right = padding(layer.kernel_size, direction)
+        pads.append([left, right, top, bottom])
+    return nn.ZeroPad2d(pads[0]) if len(set(layer.directions)) == 1 else _GroupwisePad2d(pads)
 
 
 class _GroupwisePad2d(nn.Module):
-    """Split, pad and concatenate, which have no layers of their own in PyTorch."""
+    """Split, pad and concatenate, which have no layers of their own in PyTorch; ``torch.jit.script`` compiles it."""
 
-    def __init__(self, kernel_size: int, directions: tuple[str, ...]):
+    def __init__(self, pads: list[list[int]]):
         super().__init__()
-        self.kernel_size, self.directions = kernel_size, directions
+        self.pads = pads
 
     def forward(self, x: Tensor) -> Tensor:
-        return reference.symmetric_pad2d(x, self.kernel_size, self.directions)
+        groups = x.split(group_sizes(x.shape[1]), 1)
+        return torch.cat([F.pad(group, pad) for group, pad in zip(groups, self.pads)], 1)
 
 
 def _even(weight, bias, stride, directions) -> nn.Conv2d:

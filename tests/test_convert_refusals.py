@@ -138,7 +138,7 @@ def test_an_input_that_does_not_run_changes_nothing():
     assert type(model.second) is tnn.Conv2d
     assert model.first.directions == ("TR",) * 4
     convert(model, "xsepconv", input_size=(1, 8, 5, 5))
-    assert [model.first.directions[0], model.second.directions[0]] == ["BR", "TL"]
+    assert [model.first.directions, model.second.directions] == [("TR",) * 4, ("BR", "TL", "BL", "TR")]
 
 
 def test_bad_rules():

@@ -165,7 +165,7 @@ def test_what_does_not_run():
 
 
 def test_no_even_layer():
-    with pytest.raises(ValueError, match=r"model runs no even-sized layer; accepted are .*XSepConv2d"):
+    with pytest.raises(ValueError, match=r"no even-sized layer that takes part; even-sized layers are .*XSepConv2d"):
         apply_padding_plan(tnn.Sequential(tnn.Conv2d(8, 8, 3)))
 
 

@@ -1,12 +1,14 @@
 """profile: against counts by hand, against what autograd really keeps."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn as tnn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from evenconv_cuda import nn, profile, use_backend
+from evenconv_cuda import apply_padding_plan, nn, profile, use_backend
 from evenconv_cuda.text import table
 
 SIZE = (2, 6, 9, 8)
@@ -173,3 +175,98 @@ def test_bad_input():
             profile(nn.C2sp(6, 8), size)
     with pytest.raises(ValueError, match=r"input_size is 224; accepted is the shape of the input"):
         profile(nn.C2sp(6, 8), 224)
+
+
+class Noting(tnn.Module):
+    """Sets hooks up in its first forward and reads what they note, as models of transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.XSepConv2d(6, 6, 3)
+        self.ready = False
+
+    def forward(self, x):
+        if not self.ready:
+            self.layer.noted = []
+            self.layer.register_forward_hook(note)
+            self.ready = True
+        self.layer.noted.clear()
+        self.layer(x)
+        return self.layer.noted[-1]
+
+
+def note(layer, inputs, y):
+    layer.noted.append(y)
+
+
+def test_a_forward_that_reads_what_hooks_note():
+    model = Noting()
+    before = profile(model, SIZE)
+    y = model(torch.randn(SIZE))
+    assert profile(model, SIZE) == before
+    assert list(apply_padding_plan(model, SIZE).directions) == ["layer"]
+    assert model.layer.noted[-1] is y
+    with pytest.raises(ValueError, match=r"input_size \(2, 5, 9, 8\): .*C = 5"):
+        profile(model, (2, 5, 9, 8))
+
+
+class OnlyIn(tnn.Module):
+    """A model that runs in one mode."""
+
+    def __init__(self, mode):
+        super().__init__()
+        self.layer, self.norm = nn.XSepConv2d(6, 6, 3), tnn.BatchNorm2d(6, momentum=None)
+        self.mode = mode
+        self.train(mode)
+
+    def forward(self, x):
+        if self.training != self.mode:
+            raise RuntimeError("targets are missing")
+        return self.norm(self.layer(x))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_mode_is_the_users(mode):
+    model = OnlyIn(mode)
+    assert profile(model, SIZE).macs == 2 * 6 * 72 * 10
+    assert list(apply_padding_plan(model, SIZE).directions) == ["layer"]
+    assert model.training == mode
+
+
+class Two(tnn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.XSepConv2d(6, 6, 3), nn.XSepConv2d(6, 6, 3)
+
+    def forward(self, x, masks, *, reverse=False):
+        first, second = (self.second, self.first) if reverse else (self.first, self.second)
+        return second(first(x * masks["x"]))
+
+
+def test_several_inputs():
+    model, x = Two(), torch.randn(SIZE)
+    for example in ((x, {"x": x}), [x, {"x": x}], {"x": x, "masks": {"x": x}}):
+        assert profile(model, example_inputs=example).macs == 2 * 2 * 6 * 72 * 10
+    example = {"x": x, "masks": {"x": x}, "reverse": True}
+    assert list(apply_padding_plan(model, example_inputs=example).directions) == ["second", "first"]
+    assert profile(nn.C2sp(6, 8), example_inputs=x) == dataclasses.replace(
+        profile(nn.C2sp(6, 8), SIZE), input_size=None
+    )
+    with pytest.raises(ValueError, match=r"does not run on example_inputs of shapes \(2, 6, 9, 8\): .*masks"):
+        profile(model, example_inputs=x)
+    with pytest.raises(ValueError, match=r"input_size and example_inputs are both given; accepted is one"):
+        profile(model, SIZE, example_inputs=x)
+    with pytest.raises(ValueError, match=r"input_size and example_inputs are both None; accepted is one"):
+        profile(model)
+
+
+def test_synchronised_normalisation_in_a_process_group(tmp_path):
+    model = tnn.Sequential(nn.XSepConv2d(6, 6, 3), tnn.SyncBatchNorm(6))
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        found = profile(model, SIZE)
+        apply_padding_plan(model, SIZE)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [layer.type for layer in found.layers] == ["XSepConv2d", "SyncBatchNorm"]
+    assert found.saved_bytes == profile(tnn.Sequential(model[0], tnn.BatchNorm2d(6)), SIZE).saved_bytes
