@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -12,9 +13,10 @@ from torch.nn import Parameter
 
 from .. import checks
 from .. import functional as EF
-from ..directions import SYMMETRIC, Directions
-from .arguments import shown_directions
+from ..directions import Directions
+from .arguments import Padding
 from .even import EvenConv2d
+from .groups import ChannelGroups
 
 _CONV2D_ATTRIBUTES = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
 
@@ -157,7 +159,7 @@ class DOConv2d(_OverParameterised):
         return self._folded_into(torch.nn.Conv2d(*arguments, self.bias is not None, self.padding_mode, **place))
 
 
-class DOEvenConv2d(_OverParameterised):
+class DOEvenConv2d(ChannelGroups, _OverParameterised):
     """:class:`EvenConv2d` (C2sp, C4sp) over-parameterised as :class:`DOConv2d` is; derived, no paper combines them.
 
     Arguments and shapes are ``EvenConv2d``'s, ``d_mul`` and the state ``DOConv2d``'s.
@@ -169,36 +171,35 @@ class DOEvenConv2d(_OverParameterised):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
         device=None,
         dtype=None,
         *,
-        directions: Directions = SYMMETRIC,
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
         d_mul: int | None = None,
     ):
         options = stride, padding, dilation, groups, bias, padding_mode
-        plain = EvenConv2d(in_channels, out_channels, kernel_size, *options, device="meta", directions=directions)
+        groups_of = {"directions": directions, "group_sizes": group_sizes}
+        plain = EvenConv2d(in_channels, out_channels, kernel_size, *options, device="meta", **groups_of)
         super().__init__(plain, d_mul, device, dtype)
-        self.directions = plain.directions
+        self._set_groups(plain.directions, plain.group_sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return EF.even_conv2d(x, self.weight, self.bias, self.stride, self.directions)
+        return self._dense(x, self.weight, self.bias)
 
     def fold(self) -> EvenConv2d:
         """The :class:`EvenConv2d` that computes the same."""
-        size, place = self.kernel_size[0], {"device": self.W.device, "dtype": self.W.dtype}
-        arguments = self.in_channels, self.out_channels, size, self.stride
-        bias = self.bias is not None
-        return self._folded_into(EvenConv2d(*arguments, bias=bias, directions=self.directions, **place))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, directions={shown_directions(self.directions)}"
+        place = {"device": self.W.device, "dtype": self.W.dtype}
+        arguments = [getattr(self, name) for name in _CONV2D_ATTRIBUTES]
+        groups_of = {"directions": self.directions, "group_sizes": self.group_sizes}
+        return self._folded_into(EvenConv2d(*arguments, self.bias is not None, **groups_of, **place))
 
 
 def _checked_d_mul(d_mul: int | None, taps: int) -> int:
