@@ -135,7 +135,7 @@ class ChannelGroups(torch.nn.Module):
             return f"_extra_state is {state!r}; accepted are the numbers of four directions, and four group sizes"
         if given == (own := self.get_extra_state().tolist()):
             return None
-        return f"the state has {_words(given)}, the layer {_words(own)}; accepted is a layer of the state's"
+        return f"the state has {_words(given)}, the layer {_words(own)}; accepted are equal ones"
 
     def __setstate__(self, state: dict) -> None:
         """A pickled layer of an older version, whose directions were its own attribute, is read too."""
