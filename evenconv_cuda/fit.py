@@ -15,7 +15,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from .directions import group_sizes, padding
+from .directions import padding
 from .nn import EvenConv2d, XSepConv2d
 
 CORRELATION = 0.5
@@ -111,7 +111,7 @@ class _Form:
         """The channels of each direction, and how far the even kernel reaches before the pixel there."""
         groups: dict[tuple[int, int], list[int]] = {}
         channels = iter(range(self.layer.in_channels))
-        for size, direction in zip(group_sizes(self.layer.in_channels), self.layer.directions):
+        for size, direction in zip(self.layer.group_sizes, self.layer.directions):
             top, _, left, _ = padding(kernel_size, direction)
             groups.setdefault((top, left), []).extend(islice(channels, size))
         return [(torch.tensor(members), before) for before, members in groups.items() if members]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from . import checks, meta
-from .directions import NAMES, SYMMETRIC, as_directions, group_sizes
+from .directions import NAMES, SYMMETRIC, as_directions
 from .nn import (
     DOConv2d,
     DOEvenConv2d,
@@ -119,7 +119,7 @@ def shift(layer: nn.Module) -> tuple[float, float]:
 
     Half a pixel away from the padded side, for 2×2 as for 4×4 kernels with equal weights.
     """
-    sizes = group_sizes(layer.in_channels)
+    sizes = layer.group_sizes
     rows = sum(size * (0.5 if direction[0] == "T" else -0.5) for size, direction in zip(sizes, layer.directions))
     columns = sum(size * (0.5 if direction[1] == "L" else -0.5) for size, direction in zip(sizes, layer.directions))
     return rows / layer.in_channels, columns / layer.in_channels

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import record
-from .directions import Directions, group_sizes, padding
+from .directions import group_sizes, padding
 from .nn import (
     DOConv2d,
     DOEvenConv2d,
@@ -22,6 +22,7 @@ from .nn import (
     XSepConv2d,
     XSepConv2dNormActivation,
 )
+from .nn.groups import ChannelGroups
 from .surgery import computes_as, replace_layers, why_not_exchangeable
 
 
@@ -76,12 +77,12 @@ def standard(layer: nn.Module) -> nn.Module:
 
 @standard.register
 def _(layer: EvenConv2d):
-    return _conv(_centred(layer.weight, 1, layer.directions), layer.bias, layer.stride, groups=1)
+    return _conv(_centred(layer.weight, 1, layer), layer.bias, layer.stride, groups=1)
 
 
 @standard.register
 def _(layer: EvenDepthwiseConv2d):
-    return _even(layer.weight, layer.bias, layer.stride, layer.directions)
+    return _even(layer.weight, layer.bias, layer.stride, layer)
 
 
 @standard.register
@@ -91,13 +92,13 @@ def _(layer: SeparableDepthwiseConv2d):
 
 @standard.register
 def _(layer: XSepConv2d):
-    even = _even(layer.weight_even, layer.bias_even, 1, layer.directions)
+    even = _even(layer.weight_even, layer.bias_even, 1, layer)
     return nn.Sequential(OrderedDict(even=even, row=_row(layer), col=_col(layer)))
 
 
 @standard.register
 def _(layer: XSepConv2dNormActivation):
-    even = _even(layer.weight_even, None, 1, layer.directions)
+    even = _even(layer.weight_even, None, 1, layer)
     act = {} if layer.act is None else {"act_even": layer.act, "act_row": layer.act}
     parts = {"even": even, "row": _row(layer), "col": _col(layer), **act}
     parts |= {name: module for name, module in layer.named_children() if name.startswith("norm_")}
@@ -121,23 +122,24 @@ def _(layer: SymmetricPad2d):
     for direction in layer.directions:
         top, bottom, left, right = padding(layer.kernel_size, direction)
         pads.append([left, right, top, bottom])
-    return nn.ZeroPad2d(pads[0]) if len(set(layer.directions)) == 1 else _GroupwisePad2d(pads)
+    return nn.ZeroPad2d(pads[0]) if len(set(layer.directions)) == 1 else _GroupwisePad2d(pads, layer.group_sizes)
 
 
 class _GroupwisePad2d(nn.Module):
     """Split, pad and concatenate, which have no layers of their own in PyTorch; ``torch.jit.script`` compiles it."""
 
-    def __init__(self, pads: list[list[int]]):
+    def __init__(self, pads: list[list[int]], sizes: tuple[int, ...] | None):
         super().__init__()
         self.pads = pads
+        self.sizes = [*(sizes or group_sizes(0))]
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = x.split(group_sizes(x.shape[1]), 1)
-        return torch.cat([F.pad(group, pad) for group, pad in zip(groups, self.pads)], 1)
+        sizes = self.sizes if sum(self.sizes) > 0 else group_sizes(x.shape[1])
+        return torch.cat([F.pad(group, pad) for group, pad in zip(x.split(sizes, 1), self.pads)], 1)
 
 
-def _even(weight, bias, stride, directions) -> nn.Conv2d:
-    return _conv(_centred(weight, 0, directions), bias, stride, groups=len(weight))
+def _even(weight, bias, stride, layer) -> nn.Conv2d:
+    return _conv(_centred(weight, 0, layer), bias, stride, groups=len(weight))
 
 
 def _row(layer) -> nn.Conv2d:
@@ -148,10 +150,10 @@ def _col(layer) -> nn.Conv2d:
     return _conv(layer.weight_col, layer.bias_col, (layer.stride[0], 1), layer.groups)
 
 
-def _centred(weight: Tensor, channels: int, directions: Directions) -> Tensor:
+def _centred(weight: Tensor, channels: int, layer: ChannelGroups) -> Tensor:
     """An even kernel in the corners of an odd one; ``channels`` is the dimension of the input channels."""
     placed = []
-    for part, direction in zip(weight.split(group_sizes(weight.shape[channels]), channels), directions):
+    for part, direction in zip(weight.split(layer.group_sizes, channels), layer.directions):
         top, left = int(direction[0] == "B"), int(direction[1] == "R")
         placed.append(F.pad(part, (left, 1 - left, top, 1 - top)))
     return torch.cat(placed, channels)

@@ -201,3 +201,144 @@ def test_compile(options, x):
 def test_bad_d_mul(d_mul):
     with pytest.raises(ValueError, match=r"d_mul is .*accepted are None and whole numbers from M \* N = 9"):
         nn.DOConv2d(6, 8, 3, d_mul=d_mul)
+
+
+@pytest.mark.parametrize("channels", [(6, 8, 1), (8, 6, 1), (16, 8, 2), (8, 8, 8)], ids=str)
+@pytest.mark.parametrize("kernel_size", [2, 3, 5])
+def test_kernels_of_any_channels(channels, kernel_size):
+    layer = trained(nn.DOConv2d(*channels[:2], kernel_size, groups=channels[2]))
+    torch.testing.assert_close(layer.weight, kernel_by_definition(layer))
+    assert layer.weight.is_contiguous()
+
+
+WRITES = {
+    "data.normal_": lambda layer: layer.weight.data.normal_(),
+    "init.normal_": lambda layer: tnn.init.normal_(layer.weight, 0, 0.02),
+    "init of data": lambda layer: tnn.init.xavier_uniform_(layer.weight.data),
+    "a view": lambda layer: layer.weight.detach()[0].view(-1).zero_(),
+    "setitem": lambda layer: layer.weight.data.__setitem__(0, 1.0),
+    "setter": lambda layer: setattr(layer.weight, "data", torch.zeros(8, 6, 3, 3)),
+    "copy_": lambda layer: layer.weight.copy_(torch.zeros(8, 6, 3, 3)),
+    "out": lambda layer: torch.zeros((8, 6, 3, 3), out=layer.weight),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("kind", [nn.DOConv2d, nn.DOEvenConv2d])
+def test_a_write_that_would_be_lost_is_refused(kind, write):
+    layer = kind(6, 8, 3 if kind is nn.DOConv2d else 2)
+    before = layer.weight.clone()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="writes into a weight that is computed from W and D"):
+        write(layer)
+    assert torch.equal(layer.weight, before)
+
+
+def test_a_write_into_a_pointwise_weight_is_one_into_w(x):
+    layer = nn.DOConv2d(6, 4, 1)
+    layer.weight.data.fill_(2)
+    assert torch.equal(layer.W, torch.full((4, 6, 1), 2.0))
+
+
+def test_what_is_read_of_the_weight_is_a_tensor_of_its_own():
+    layer = trained(nn.DOConv2d(6, 8, 3))
+    parameter = tnn.Parameter(layer.weight)
+    with torch.no_grad():
+        parameter.add_(1)
+    assert type(layer.weight * 2) is type(layer.weight.clone()) is torch.Tensor
+    layer.weight.square().sum().backward()
+    assert layer.D.grad.abs().sum() > 0
+
+    def result(W):
+        return torch.func.functional_call(layer, {"W": W}, torch.ones(1, 6, 3, 3, dtype=W.dtype)).sum()
+
+    assert torch.func.grad(result)(layer.W).any()
+
+
+@pytest.mark.parametrize("extra", [0, 1, "twice"])
+def test_an_assigned_weight_is_the_weight(options, x, extra):
+    like = tnn.Conv2d(**options, dtype=torch.float64)
+    taps = like.weight[0, 0].numel()
+    layer = trained(nn.DOConv2d(**options, d_mul=2 * taps if extra == "twice" else taps + extra))
+    layer.weight, layer.bias = like.weight, like.bias
+    torch.testing.assert_close(layer(x), like(x))
+    assert "weight" not in dict(layer.named_parameters())
+    with pytest.raises(ValueError, match=r"weight has shape \(1, 1\); accepted is"):
+        layer.weight = torch.zeros(1, 1)
+
+
+def test_batch_norm_fuses(options, x):
+    layer, norm = trained(nn.DOConv2d(**options)).eval(), tnn.BatchNorm2d(options["out_channels"]).double().eval()
+    norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
+    torch.testing.assert_close(torch.nn.utils.fusion.fuse_conv_bn_eval(layer, norm)(x), norm(layer(x)))
+
+
+def test_parameters_cast_without_their_buffers():
+    """As FSDP2 casts what a layer computes with: parameters and inputs, no buffers."""
+    layer = trained(nn.DOConv2d(6, 8, 3)).float()
+    exact = kernel_by_definition(copy.deepcopy(layer).double())
+    for name in ("W", "D", "bias"):
+        setattr(layer, name, tnn.Parameter(getattr(layer, name).detach().bfloat16()))
+    assert layer(torch.randn(1, 6, 5, 5, dtype=torch.bfloat16)).dtype == layer.weight.dtype == torch.bfloat16
+    assert (layer.weight - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_small_factors_are_not_lost_in_half_precision():
+    layer = nn.DOConv2d(4, 4, 3).bfloat16()
+    tnn.init.constant_(layer.D, 0.001)  # beside the identity's 1 less than half a unit in the last place
+    tnn.init.ones_(layer.W)
+    assert torch.equal(layer.weight, torch.full_like(layer.W, 1.009).unflatten(2, (3, 3)))
+
+
+def test_authors_checkpoint_of_before_july_2022():
+    state = authors_checkpoint(8, 6, 1, 9)
+    layers = [tnn.Sequential(nn.DOConv2d(6, 8, 3)) for _ in range(2)]
+    layers[0].load_state_dict({f"0.{name}": value for name, value in state.items()})
+    layers[1].load_state_dict({f"0.{name.replace('d_', 'D_')}": value for name, value in state.items()})
+    assert torch.equal(layers[0][0].weight, layers[1][0].weight)
+
+
+def folds(layer, x, times=1):
+    """How often a forward composes the kernel."""
+    with torch.profiler.profile() as profile:
+        for _ in range(times):
+            layer(x)
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::bmm")
+
+
+def test_inference_folds_once(x):
+    layer = trained(nn.DOConv2d(6, 8, 3)).eval()
+    with torch.inference_mode():
+        assert folds(layer, x, 3) == 1
+    assert folds(layer, x, 2) == 2
+    with torch.inference_mode():
+        assert folds(layer, x) == 0
+        assert folds(copy.deepcopy(layer), x) == 1
+        layer.train()
+        assert folds(layer, x, 2) == 2
+        layer.eval()
+        assert torch.equal(layer(x), layer.train()(x))
+
+
+CHANGES = {
+    "in place": lambda layer: layer.W.detach().add_(1),
+    "optimizer": lambda layer: torch.optim.SGD([layer.D], 1.0).step(),
+    "assigned": lambda layer: setattr(layer, "weight", torch.ones(8, 6, 3, 3)),
+    "loaded": lambda layer: layer.load_state_dict(trained(nn.DOConv2d(6, 8, 3)).state_dict()),
+    "loaded in place": lambda layer: layer.load_state_dict(trained(nn.DOConv2d(6, 8, 3)).state_dict(), assign=True),
+    "data set": lambda layer: setattr(layer.D, "data", layer.D.data + 1),
+    "data and mode": lambda layer: (layer.train(), layer.W.data.add_(1), layer.eval()),
+    "cast": lambda layer: layer.float().double(),
+    "cast and changed": lambda layer: (layer.float(), layer.D.detach().add_(1), layer.double()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_kept_kernel_follows_its_factors(x, change):
+    layer = trained(nn.DOConv2d(6, 8, 3)).eval()
+    layer.D.grad = torch.ones_like(layer.D)
+    with torch.inference_mode():
+        layer(x)
+    change(layer)
+    fresh = F.conv2d(x, kernel_by_definition(layer), layer.bias)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), fresh)

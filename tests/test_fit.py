@@ -51,7 +51,7 @@ CASES = [(dense, case) for case in DENSE] + [(depthwise, case) for case in DEPTH
 
 
 @pytest.mark.parametrize("init", ["fit", "scale", "fresh"])
-@pytest.mark.parametrize(("make", "case"), CASES, ids=str)
+@pytest.mark.parametrize(("make", "case"), CASES, ids=lambda part: getattr(part, "__name__", str(part)))
 def test_error_and_norm_are_those_of_the_layers(make, case, init):
     plain, layer, whole, pool = make(*case)
     error = take_over_(layer, plain, init, **pool)

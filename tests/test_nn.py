@@ -69,7 +69,6 @@ def test_attributes_are_those_of_conv2d(make):
     like = tnn.Conv2d(6, layer.out_channels, layer.kernel_size, (2, 1), groups=layer.groups, bias=False)
     for name in ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups", "padding_mode"):
         assert getattr(layer, name) == getattr(like, name), name
-    assert layer.padding == "same"
 
 
 def test_positional_arguments_are_those_of_conv2d():
@@ -84,7 +83,7 @@ def test_positional_arguments_are_those_of_conv2d():
 
 def test_extra_repr(make):
     text = repr(make(bias=False, stride=2))
-    for part in ("6, ", "kernel_size=", "stride=(2, 2)", "padding=same", "bias=False"):
+    for part in ("6, ", "kernel_size=", "stride=(2, 2)", "bias=False"):
         assert part in text
     assert "directions='TL'" in repr(nn.XSepConv2d(6, 6, 3, directions="TL"))
     assert "directions=('BR', 'TL', 'BL', 'TR')" in repr(nn.C2sp(6, 8))

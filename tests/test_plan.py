@@ -133,9 +133,9 @@ def test_every_even_layer_takes_part():
 
 def test_the_model_is_left_as_it_was():
     model = tnn.Sequential(xsep(), tnn.BatchNorm2d(8), xsep())
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = [tensor.clone() for tensor in (*model.parameters(), *model.buffers())]
     apply_padding_plan(model, (2, 8, 5, 5))
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(map(torch.equal, (*model.parameters(), *model.buffers()), before))
     assert model.training
     assert all(not module._forward_pre_hooks for module in model.modules())
 

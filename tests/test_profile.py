@@ -15,7 +15,7 @@ SIZE = (2, 6, 9, 8)
 LAYERS = {
     "Conv2d": (lambda: tnn.Conv2d(6, 8, 3, 2, 1), 6 * 8 * 9 + 8, 2 * 5 * 4 * 8 * 6 * 9),
     "C2sp": (lambda: nn.C2sp(6, 8), 6 * 8 * 4 + 8, 2 * 72 * 8 * 6 * 4),
-    "C4sp": (lambda: nn.C4sp(6, 8, 2, bias=False), 6 * 8 * 16, 2 * 20 * 8 * 6 * 16),
+    "C4sp": (lambda: nn.C4sp(6, 8, stride=2, bias=False), 6 * 8 * 16, 2 * 20 * 8 * 6 * 16),
     "EvenDepthwise": (lambda: nn.EvenDepthwiseConv2d(6, 6, 4), 6 * 17, 2 * 72 * 6 * 16),
     "Separable": (lambda: nn.SeparableDepthwiseConv2d(6, 6, 5, (2, 1)), 6 * 12, 2 * 6 * (72 * 5 + 40 * 5)),
     "XSepConv": (lambda: nn.XSepConv2d(6, 6, 7, bias=False), 6 * 18, 2 * 6 * 72 * 18),

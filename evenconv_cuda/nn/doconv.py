@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -12,11 +13,15 @@ from torch.nn import Parameter
 
 from .. import checks
 from .. import functional as EF
-from ..directions import SYMMETRIC, Directions
-from .arguments import shown_directions
+from ..directions import Directions
+from .arguments import Padding
+from .composing import KeptKernels, compose
+from .computed import ComputedWeight
 from .even import EvenConv2d
+from .groups import ChannelGroups
 
 _CONV2D_ATTRIBUTES = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_KERNELS = KeptKernels()
 
 
 class _OverParameterised(torch.nn.Module):
@@ -57,35 +62,65 @@ class _OverParameterised(torch.nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The kernel that ``W`` and ``D`` make, ``(out_channels, in_channels / groups, M, N)``."""
-        kernel = self.W
-        if self.D is not None:
-            depthwise = (self.D + self.d_diag).unflatten(0, (self.groups, -1))
-            # W and D in full precision, as the weight that they stand for would be.
-            with torch.autocast(kernel.device.type, enabled=False) if checks.autocasts(kernel) else nullcontext():
-                kernel = torch.einsum("gims,gois->goim", depthwise, kernel.unflatten(0, (self.groups, -1))).flatten(
-                    0, 1
-                )
-        return kernel.unflatten(2, self.kernel_size)
+        """The kernel that ``W`` and ``D`` make, ``(out_channels, in_channels / groups, M, N)``.
+
+        To write into it raises, as that would be lost. To assign it sets ``W`` and ``D`` so that they make it.
+        """
+        kernel = self._kernel()
+        return kernel if self.D is None else kernel.as_subclass(ComputedWeight)
+
+    def __setattr__(self, name: str, value) -> None:
+        if name == "weight":  # which torch.nn.Module would register as a parameter beside W
+            self._make(value)
+        else:
+            super().__setattr__(name, value)
+
+    def train(self, mode: bool = True) -> _OverParameterised:
+        _KERNELS.clear(self)
+        return super().train(mode)
+
+    def _make(self, weight: Tensor) -> None:
+        taps = math.prod(self.kernel_size)
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        if weight.shape != shape:
+            raise ValueError(f"weight has shape {tuple(weight.shape)}; accepted is {shape}")
+        with torch.no_grad():
+            self.W.zero_()[:, :, :taps] = weight.flatten(2)
+            if self.D is not None:
+                self.D.zero_()
+
+    def _kernel(self) -> Tensor:
+        if self.D is None:
+            return self.W.unflatten(2, self.kernel_size)
+        if self.training or torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+            return self._composed()
+        return _KERNELS.of(self)
+
+    def _composed(self) -> Tensor:
+        # W and D in full precision, as the weight that they stand for would be.
+        with torch.autocast(self.W.device.type, enabled=False) if checks.autocasts(self.W) else nullcontext():
+            return compose(self.W, self.D, self.d_diag, self.groups).unflatten(2, self.kernel_size)
 
     def load_plain_(self, plain: torch.nn.Conv2d) -> None:
-        """Take over a convolution's weight and bias, so that this layer computes what it does (``d_mul`` = M * N);
-        frozen ones stay frozen."""
-        with torch.no_grad():
-            self.W.copy_(plain.weight.flatten(2)).requires_grad_(plain.weight.requires_grad)
-            if self.bias is not None:
+        """Take over a convolution's weight and bias, so that this layer computes what it does; frozen ones stay
+        frozen."""
+        self._make(plain.weight)
+        for parameter in filter(lambda parameter: parameter is not None, (self.W, self.D)):
+            parameter.requires_grad_(plain.weight.requires_grad)
+        if self.bias is not None:
+            with torch.no_grad():
                 self.bias.copy_(plain.bias).requires_grad_(plain.bias.requires_grad)
-            if self.D is not None:
-                self.D.zero_().requires_grad_(plain.weight.requires_grad)
 
     def _folded_into(self, plain: torch.nn.Conv2d) -> torch.nn.Conv2d:
         with torch.no_grad():
-            plain.weight.copy_(self.weight).requires_grad_(self.W.requires_grad)
+            plain.weight.copy_(self._kernel()).requires_grad_(self.W.requires_grad)
             if self.bias is not None:
                 plain.bias.copy_(self.bias).requires_grad_(self.bias.requires_grad)
         return plain.train(self.training)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+        if f"{prefix}d_diag" not in state_dict and f"{prefix}D_diag" in state_dict:  # the authors' until July 2022
+            state_dict[f"{prefix}d_diag"] = state_dict.pop(f"{prefix}D_diag")
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         if strict and f"{prefix}weight" in state_dict and f"{prefix}W" not in state_dict:
             errors.append(
@@ -117,8 +152,10 @@ class DOConv2d(_OverParameterised):
         kernel_size: M×N, an int or a pair.
         d_mul: depth multiplier S of ``D``, at least M * N; None is M * N.
 
-    Others: :class:`torch.nn.Conv2d`'s, in its order. Folding costs ``out_channels * in_channels / groups * M * N * S``
-    multiplications a forward and, for backward, the kernel.
+    Others: :class:`torch.nn.Conv2d`'s, in its order. Checkpoints from before July 2022, whose buffer is ``D_diag``,
+    load too. In eval mode under ``torch.inference_mode`` the kernel is kept from one forward to the next. Else folding
+    costs ``out_channels * in_channels / groups * M * N * S`` multiplications a forward (as a product of blocks up to
+    four times as many) and, for backward, the kernel.
 
     Source: Cao et al., "DO-Conv: Depthwise Over-parameterized Convolutional Layer", arXiv 2006.12030, section 3.
     """
@@ -148,7 +185,7 @@ class DOConv2d(_OverParameterised):
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._pads, self.padding_mode), 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(x, self._kernel(), self.bias, self.stride, padding, self.dilation, self.groups)
 
     def fold(self) -> torch.nn.Conv2d:
         """The plain ``Conv2d`` that computes the same."""
@@ -157,7 +194,7 @@ class DOConv2d(_OverParameterised):
         return self._folded_into(torch.nn.Conv2d(*arguments, self.bias is not None, self.padding_mode, **place))
 
 
-class DOEvenConv2d(_OverParameterised):
+class DOEvenConv2d(ChannelGroups, _OverParameterised):
     """:class:`EvenConv2d` (C2sp, C4sp) over-parameterised as :class:`DOConv2d` is; derived, no paper combines them.
 
     Arguments and shapes are ``EvenConv2d``'s, ``d_mul`` and the state ``DOConv2d``'s.
@@ -169,36 +206,35 @@ class DOEvenConv2d(_OverParameterised):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
         device=None,
         dtype=None,
         *,
-        directions: Directions = SYMMETRIC,
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
         d_mul: int | None = None,
     ):
         options = stride, padding, dilation, groups, bias, padding_mode
-        plain = EvenConv2d(in_channels, out_channels, kernel_size, *options, device="meta", directions=directions)
+        groups_of = {"directions": directions, "group_sizes": group_sizes}
+        plain = EvenConv2d(in_channels, out_channels, kernel_size, *options, device="meta", **groups_of)
         super().__init__(plain, d_mul, device, dtype)
-        self.directions = plain.directions
+        self._set_groups(plain.directions, plain.group_sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return EF.even_conv2d(x, self.weight, self.bias, self.stride, self.directions)
+        return self._dense(x, self._kernel(), self.bias)
 
     def fold(self) -> EvenConv2d:
         """The :class:`EvenConv2d` that computes the same."""
-        size, place = self.kernel_size[0], {"device": self.W.device, "dtype": self.W.dtype}
-        arguments = self.in_channels, self.out_channels, size, self.stride
-        bias = self.bias is not None
-        return self._folded_into(EvenConv2d(*arguments, bias=bias, directions=self.directions, **place))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, directions={shown_directions(self.directions)}"
+        place = {"device": self.W.device, "dtype": self.W.dtype}
+        arguments = [getattr(self, name) for name in _CONV2D_ATTRIBUTES]
+        groups_of = {"directions": self.directions, "group_sizes": self.group_sizes}
+        return self._folded_into(EvenConv2d(*arguments, self.bias is not None, **groups_of, **place))
 
 
 def _checked_d_mul(d_mul: int | None, taps: int) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .. import checks
 from .. import functional as EF
-from ..directions import SYMMETRIC, Directions, as_directions
-from .arguments import check_depthwise, check_fixed, shown_directions, square
+from ..directions import SYMMETRIC, Directions
+from .arguments import Padding, check_depthwise, check_fixed, check_kernel, square
+from .groups import ChannelGroups, plain_padding, read_groups
 
 
-class SymmetricPad2d(torch.nn.Module):
+class SymmetricPad2d(ChannelGroups):
     """Zeros so that an even kernel keeps H×W: :func:`~evenconv_cuda.functional.symmetric_pad2d`.
 
     ``(N, C, H, W)`` to ``(N, C, H + k - 1, W + k - 1)``.
@@ -19,34 +22,31 @@ class SymmetricPad2d(torch.nn.Module):
     Args:
         kernel_size: 2 or 4, of the convolution that follows.
         directions: one for all channels or one per channel group.
+        group_sizes: channels of the four groups; None is the paper's split of any number.
 
     Source: arXiv 1903.08385, section 3.2.
     """
 
-    def __init__(self, kernel_size: int, directions: Directions = SYMMETRIC):
+    def __init__(self, kernel_size: int, directions: Directions = SYMMETRIC, group_sizes: Sequence[int] | None = None):
         super().__init__()
         self.kernel_size = checks.even_kernel(square(kernel_size))
-        self.directions = as_directions(directions)
+        self._set_groups(directions, group_sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return EF.symmetric_pad2d(x, self.kernel_size, self.directions)
+        return self._pad(x, self.kernel_size)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, directions={shown_directions(self.directions)}"
+        return f"kernel_size={self.kernel_size}, {super().extra_repr()}"
 
 
-class _EvenConv2d(torch.nn.Conv2d):
+class _EvenConv2d(ChannelGroups, torch.nn.Conv2d):
     """A ``Conv2d`` whose even kernel is padded as ``directions`` say."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride, groups, bias, device, dtype, directions):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, groups, bias, device, dtype, groups_of):
         size = checks.even_kernel(square(kernel_size))
         stride = checks.stride_pair(stride)
         super().__init__(in_channels, out_channels, size, stride, groups=groups, bias=bias, device=device, dtype=dtype)
-        self.padding = "same"
-        self.directions = as_directions(directions)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, directions={shown_directions(self.directions)}"
+        self._set_groups(*groups_of)
 
 
 class EvenConv2d(_EvenConv2d):
@@ -64,39 +64,77 @@ class EvenConv2d(_EvenConv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
         device=None,
         dtype=None,
         *,
-        directions: Directions = SYMMETRIC,
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
     ):
-        check_fixed(padding, dilation, padding_mode)
+        check_fixed(plain_padding(padding), dilation, padding_mode)
         if groups != 1:
             raise ValueError(f"groups is {groups}; accepted is 1 (EvenDepthwiseConv2d is the depthwise layer)")
-        super().__init__(in_channels, out_channels, kernel_size, stride, 1, bias, device, dtype, directions)
+        groups_of = read_groups(padding, directions, group_sizes, SYMMETRIC)
+        super().__init__(in_channels, out_channels, kernel_size, stride, 1, bias, device, dtype, groups_of)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return EF.even_conv2d(input, weight, bias, self.stride, self.directions)
+        return self._dense(input, weight, bias)
 
 
 class C2sp(EvenConv2d):
-    """:class:`EvenConv2d` with a 2×2 kernel: the paper's C2sp. Takes the arguments that follow ``kernel_size``."""
+    """:class:`EvenConv2d` with a 2×2 kernel: the paper's C2sp."""
 
-    def __init__(self, in_channels: int, out_channels: int, *args, **kwargs):
-        super().__init__(in_channels, out_channels, 2, *args, **kwargs)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 2,
+        stride: EF.Stride = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device=None,
+        dtype=None,
+        *,
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
+    ):
+        check_kernel(kernel_size, 2)
+        options = stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        super().__init__(in_channels, out_channels, 2, *options, directions=directions, group_sizes=group_sizes)
 
 
 class C4sp(EvenConv2d):
-    """:class:`EvenConv2d` with a 4×4 kernel: the paper's C4sp. Takes the arguments that follow ``kernel_size``."""
+    """:class:`EvenConv2d` with a 4×4 kernel: the paper's C4sp."""
 
-    def __init__(self, in_channels: int, out_channels: int, *args, **kwargs):
-        super().__init__(in_channels, out_channels, 4, *args, **kwargs)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 4,
+        stride: EF.Stride = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device=None,
+        dtype=None,
+        *,
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
+    ):
+        check_kernel(kernel_size, 4)
+        options = stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        super().__init__(in_channels, out_channels, 4, *options, directions=directions, group_sizes=group_sizes)
 
 
 class EvenDepthwiseConv2d(_EvenConv2d):
@@ -113,21 +151,23 @@ class EvenDepthwiseConv2d(_EvenConv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int | None = None,
         bias: bool = True,
         padding_mode: str = "zeros",
         device=None,
         dtype=None,
         *,
-        directions: Directions = SYMMETRIC,
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
     ):
-        check_fixed(padding, dilation, padding_mode)
+        check_fixed(plain_padding(padding), dilation, padding_mode)
         check_depthwise(in_channels, out_channels, groups)
-        super().__init__(in_channels, out_channels, kernel_size, stride, in_channels, bias, device, dtype, directions)
+        groups_of = read_groups(padding, directions, group_sizes, SYMMETRIC)
+        super().__init__(in_channels, out_channels, kernel_size, stride, in_channels, bias, device, dtype, groups_of)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return EF.even_depthwise_conv2d(input, weight, bias, self.stride, self.directions)
+        return self._depthwise(EF.even_depthwise_conv2d, self.stride, input, weight, bias)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .. import checks
 from .. import functional as EF
-from ..directions import Directions, as_directions
-from .arguments import check_fixed, shown_directions, square
+from ..directions import Directions
+from .arguments import Padding, check_fixed, square
+from .groups import ChannelGroups, plain_padding, read_groups
 from .separable import _SeparatedConv2d
 
 
-class XSepConv2dNormActivation(_SeparatedConv2d):
+class XSepConv2dNormActivation(ChannelGroups, _SeparatedConv2d):
     """XSepConv with normalisation after each pass and an activation after the first two.
 
     ``y = norm_col(col(act(norm_row(row(act(norm_even(even(x))))))))``, ``(N, C, H, W)`` to
@@ -31,7 +32,7 @@ class XSepConv2dNormActivation(_SeparatedConv2d):
         bias: False, as normalisation follows.
         norm_layer: makes a normalisation from the number of channels.
         activation_layer: makes the activation between the passes; None leaves it out.
-        directions: where the 2×2 pads, as in :class:`~evenconv_cuda.nn.XSepConv2d`.
+        directions, group_sizes: where the 2×2 pads, as in :class:`~evenconv_cuda.nn.XSepConv2d`.
 
     See :mod:`evenconv_cuda.nn` for the other arguments.
 
@@ -43,10 +44,10 @@ class XSepConv2dNormActivation(_SeparatedConv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int | None = None,
         bias: bool = False,
         padding_mode: str = "zeros",
@@ -55,15 +56,16 @@ class XSepConv2dNormActivation(_SeparatedConv2d):
         *,
         norm_layer: Callable[[int], torch.nn.Module] = torch.nn.BatchNorm2d,
         activation_layer: Callable[[], torch.nn.Module] | None = torch.nn.ReLU,
-        directions: Directions = "BR",
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
     ):
-        check_fixed(padding, dilation, padding_mode)
+        size = checks.odd_kernel(square(kernel_size))
+        check_fixed(plain_padding(padding), dilation, padding_mode, size)
         if bias:
             raise ValueError(f"bias is {bias!r}; accepted is False (normalisation follows each pass)")
-        size = checks.odd_kernel(square(kernel_size))
         kernels = {"even": (2, 2), "row": (1, size), "col": (size, 1)}
         super().__init__(in_channels, out_channels, size, stride, groups, bias, kernels, device, dtype)
-        self.directions = as_directions(directions)
+        self._set_groups(*read_groups(padding, directions, group_sizes, "BR"))
         for name in self._passes:
             self.add_module(f"norm_{name}", norm_layer(in_channels).to(device=device, dtype=dtype))
         self.act = None if activation_layer is None else activation_layer()
@@ -75,7 +77,7 @@ class XSepConv2dNormActivation(_SeparatedConv2d):
             return self._passes_of(x, weights, [None] * 3, norms)
         weights, biases = zip(*(_folded(weight, norm) for weight, norm in zip(weights, norms)))
         if self.act is None:
-            return EF.xsep_conv2d(x, *weights, *biases, self.stride, self.directions)
+            return self._depthwise(EF.xsep_conv2d, self.stride, x, *weights, *biases)
         return self._passes_of(x, weights, biases, [torch.nn.Identity()] * 3)
 
     def _passes_of(self, x: Tensor, weights, biases, norms) -> Tensor:
@@ -83,12 +85,9 @@ class XSepConv2dNormActivation(_SeparatedConv2d):
         norm_even, norm_row, norm_col = norms
         act = self.act or torch.nn.Identity()
         rows, columns = self.stride
-        x = act(norm_even(EF.even_depthwise_conv2d(x, even, even_bias, 1, self.directions)))
+        x = act(norm_even(self._depthwise(EF.even_depthwise_conv2d, 1, x, even, even_bias)))
         x = act(norm_row(EF.separable_depthwise_conv2d(x, row, None, row_bias, None, (1, columns))))
         return norm_col(EF.separable_depthwise_conv2d(x, None, col, None, col_bias, (rows, 1)))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, directions={shown_directions(self.directions)}"
 
 
 def _is_affine(norm: torch.nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch.nn import Parameter
 
 from .. import checks
 from .. import functional as EF
-from ..directions import Directions, as_directions
-from .arguments import check_depthwise, check_fixed, shown_directions, square
+from ..directions import Directions
+from .arguments import Padding, check_depthwise, check_fixed, square
+from .groups import ChannelGroups, plain_padding, read_groups
 
 
 class _SeparatedConv2d(torch.nn.Module):
@@ -68,18 +70,18 @@ class SeparableDepthwiseConv2d(_SeparatedConv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int | None = None,
         bias: bool = True,
         padding_mode: str = "zeros",
         device=None,
         dtype=None,
     ):
-        check_fixed(padding, dilation, padding_mode)
         size = checks.odd_kernel(square(kernel_size))
+        check_fixed(padding, dilation, padding_mode, size)
         kernels = {"row": (1, size), "col": (size, 1)}
         super().__init__(in_channels, out_channels, size, stride, groups, bias, kernels, device, dtype)
 
@@ -87,7 +89,7 @@ class SeparableDepthwiseConv2d(_SeparatedConv2d):
         return EF.separable_depthwise_conv2d(x, *self._parameters_in_order(), self.stride)
 
 
-class XSepConv2d(_SeparatedConv2d):
+class XSepConv2d(ChannelGroups, _SeparatedConv2d):
     """XSepConv in place of a K×K depthwise convolution: :func:`~evenconv_cuda.functional.xsep_conv2d`.
 
     ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``, K odd, 1 to 31; 4 + 2K weights per channel
@@ -103,26 +105,24 @@ class XSepConv2d(_SeparatedConv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: EF.Stride = 1,
-        padding: str = "same",
-        dilation: int = 1,
+        padding: Padding = "same",
+        dilation: int | tuple[int, int] = 1,
         groups: int | None = None,
         bias: bool = True,
         padding_mode: str = "zeros",
         device=None,
         dtype=None,
         *,
-        directions: Directions = "BR",
+        directions: Directions | None = None,
+        group_sizes: Sequence[int] | None = None,
     ):
-        check_fixed(padding, dilation, padding_mode)
         size = checks.odd_kernel(square(kernel_size))
+        check_fixed(plain_padding(padding), dilation, padding_mode, size)
         kernels = {"even": (2, 2), "row": (1, size), "col": (size, 1)}
         super().__init__(in_channels, out_channels, size, stride, groups, bias, kernels, device, dtype)
-        self.directions = as_directions(directions)
+        self._set_groups(*read_groups(padding, directions, group_sizes, "BR"))
 
     def forward(self, x: Tensor) -> Tensor:
-        return EF.xsep_conv2d(x, *self._parameters_in_order(), self.stride, self.directions)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, directions={shown_directions(self.directions)}"
+        return self._depthwise(EF.xsep_conv2d, self.stride, x, *self._parameters_in_order())
