@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import struct
+import zlib
 
 import pytest
-from archives import ROWS, cifar10, rows
+from archives import ROWS, cifar10, rows, svhn
 
 from evenconv_cuda.data import open_data
 
@@ -99,3 +101,61 @@ def test_a_file_larger_than_any_batch_is_not_read(tmp_path):
     os.truncate(tmp_path / "data_batch_2", 2**40)
     with pytest.raises(ValueError, match=r"data_batch_2 .*it has 1099511627776 bytes; accepted are 268435456"):
         open_data(f"cifar10:{tmp_path}")
+
+
+def part(kind, content):
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+def compressed(content):
+    packed = zlib.compress(content)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def matrix(name, shape, numbers, kind=9, size=None):
+    """An element of a MATLAB file that has ``size`` bytes, or says so."""
+    sizes = part(5, struct.pack(f"<{len(shape)}i", *shape))
+    content = part(6, struct.pack("<II", kind, 0)) + sizes + part(1, name) + numbers
+    return struct.pack("<II", 14, len(content) if size is None else size) + content
+
+
+HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
+X, Y = matrix(b"X", (32, 32, 3, 4), part(2, bytes(12288))), matrix(b"y", (4, 1), part(2, bytes([1, 2, 9, 10])))
+BROKEN_MATLAB_FILES = {
+    "its X has 4294967288 bytes; accepted are 268435456":
+        compressed(matrix(b"X", (32, 32, 3, 10**6), part(2, b""), size=2**32 - 8)) + Y,
+    "an element at byte .* of 12352 has 1000000000 bytes":
+        compressed(matrix(b"X", (32, 32, 3, 4), struct.pack("<II", 2, 10**9) + bytes(12288))) + Y,
+    "it has 12288 numbers for the shape": matrix(b"X", (32, 32, 3, 2**30), part(2, bytes(12288))) + Y,
+    "it has y twice": X + Y + Y,
+    "an element at byte 128 of 136 has 80 bytes": struct.pack("<II", 14, 80),
+    "its numbers are of the type 14": matrix(b"X", (1, 1), part(14, part(14, b""))) + Y,
+    "has no variable X": matrix(b"X", (1, 1), part(14, part(14, b"")), kind=1) + Y,
+    "cannot be read as a MATLAB file: Error -3": struct.pack("<II", 15, 8) + b"no zlib.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "content"), BROKEN_MATLAB_FILES.items(), ids=BROKEN_MATLAB_FILES)
+def test_broken_matlab_file_is_refused(message, content, tmp_path):
+    svhn(tmp_path)
+    (tmp_path / "test_32x32.mat").write_bytes(HEADER + content)
+    with pytest.raises(ValueError, match=rf"test_32x32\.mat .*{message}"):
+        open_data(f"svhn:{tmp_path}")
+
+
+@pytest.mark.parametrize("write", [bytes, compressed])
+def test_matlab_file_of_these_elements_is_read(write, tmp_path):
+    svhn(tmp_path)
+    (tmp_path / "test_32x32.mat").write_bytes(HEADER + write(X) + write(Y))
+    images, labels = open_data(f"svhn:{tmp_path}").test[range(4)]
+    assert not images.any()
+    assert labels.tolist() == [1, 2, 9, 0]
+
+
+@pytest.mark.parametrize(("write", "name"), [(cifar10, "data_batch_2"), (svhn, "test_32x32.mat")])
+def test_a_pipe_in_the_place_of_an_archive_is_refused(write, name, tmp_path):
+    write(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
+        open_data(f"{write.__name__}:{tmp_path}")
