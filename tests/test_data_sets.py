@@ -1,72 +1,16 @@
 """Data sets in memory: what is read is what the archives hold, and what is wrong in them is named."""
 
-import io
-import os
 import pickle
-import struct
 
 import numpy as np
 import pytest
 import torch
+from archives import ROWS, WRITE, cifar10, python2, rows, svhn
 
 from evenconv_cuda.data import open_data
 
 savemat = pytest.importorskip("scipy.io").savemat
 load_digits = pytest.importorskip("sklearn.datasets").load_digits
-
-ROWS = 20
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes bytes as the strings of Python 2, as CIFAR's authors did."""
-
-    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
-
-    def save_bytes(self, value):
-        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
-        self.memoize(value)
-
-    dispatch[bytes] = save_bytes
-
-
-def python2(value):
-    stream = io.BytesIO()
-    Python2Pickler(stream, protocol=2).dump(value)
-    return stream.getvalue().replace(b"numpy._core", b"numpy.core")
-
-
-def rows(seed, count=ROWS):
-    return np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8)
-
-
-def cifar10(folder, write=python2):
-    """Six batches; image n of batch b has label (n + b) % 10."""
-    names = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
-    for b, name in enumerate(names):
-        content = {b"data": rows(b), b"labels": [(n + b) % 10 for n in range(ROWS)], b"batch_label": name.encode()}
-        (folder / name).write_bytes(write(content))
-    meta = {b"label_names": [b"class %d" % n for n in range(10)], b"num_cases_per_batch": ROWS, b"num_vis": 3072}
-    (folder / "batches.meta").write_bytes(write(meta))
-
-
-def cifar100(folder):
-    for b, name in enumerate(("train", "test")):
-        labels = [(7 * n + b) % 100 for n in range(ROWS)]
-        content = {b"data": rows(b), b"fine_labels": labels, b"coarse_labels": [n % 20 for n in range(ROWS)]}
-        (folder / name).write_bytes(python2(content))
-    names = {b"fine_label_names": [b"fine %d" % n for n in range(100)], b"coarse_label_names": [b"coarse"] * 20}
-    (folder / "meta").write_bytes(python2(names))
-
-
-def svhn(folder):
-    """Labels 1 to 10 in turn."""
-    for seed, name in enumerate(("train_32x32.mat", "test_32x32.mat")):
-        pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3, ROWS), dtype=np.uint8)
-        labels = np.array([[n % 10 + 1] for n in range(ROWS)], dtype=np.uint8)
-        savemat(folder / name, {"X": pixels, "y": labels})
-
-
-WRITE = {"cifar10": cifar10, "cifar100": cifar100, "svhn": svhn}
 
 
 def opened(kind, folder, **options):
@@ -186,29 +130,6 @@ def test_wrong_option_is_named(spec, options, message):
         open_data(spec, **options)
 
 
-class Runs:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("name", ["data_batch_3", "batches.meta"])
-@pytest.mark.parametrize(("function", "command"), [(os.mkdir, "{}"), (os.system, "mkdir {}")])
-def test_a_pickle_that_would_run_code_is_refused_unrun(name, function, command, tmp_path):
-    cifar10(tmp_path)
-    made = tmp_path / "made"
-    call = Runs(function, command.format(made))
-    harmful = pickle.dumps({b"data": rows(0), b"labels": [0] * ROWS, b"more": [call]})
-    (tmp_path / name).write_bytes(harmful)
-    with pytest.raises(ValueError, match=rf"{name} cannot be read.*asks for posix\.{function.__name__}; accepted are"):
-        open_data(f"cifar10:{tmp_path}")
-    assert not made.exists()
-    pickle.loads(harmful)
-    assert made.exists()
-
-
 def edited(content, **changes):
     return python2({**content, **{key.encode(): value for key, value in changes.items()}})
 
@@ -216,15 +137,17 @@ def edited(content, **changes):
 GOOD = {b"data": rows(0), b"labels": [0] * ROWS}
 BROKEN_BATCHES = {
     "cannot be read as a pickle": python2(GOOD)[:5000],
-    "cannot be read as a pickle of arrays: Ran": b"",
+    "cannot be read as a pickle of arrays: pickle exhausted": b"",
     "holds a list; accepted is a dictionary": python2([]),
     "has no 'data'": python2({b"labels": [0] * ROWS}),
     "has no 'labels'": python2({b"data": rows(0), b"fine_labels": [0] * ROWS}),
     r"data uint8 of shape \(20, 3071\); accepted is uint8 of shape \(N, 3072\)": edited(GOOD, data=rows(0)[:, 1:]),
-    "data int64 of shape": edited(GOOD, data=rows(0).astype(np.int64)),
+    "asks for an array of 'i8'; accepted is 'u1', uint8": edited(GOOD, data=rows(0).astype(np.int64)),
     "data list; accepted": edited(GOOD, data=[1]),
     "has 19 images; accepted is 20": edited(GOOD, data=rows(0, ROWS - 1), labels=[0] * (ROWS - 1)),
     "has 19 labels; accepted .* 20 images": edited(GOOD, labels=[0] * (ROWS - 1)),
+    "has labels that are no whole numbers": edited(GOOD, labels=[0] * (ROWS - 1) + [0.5]),
+    "has labels int; accepted": edited(GOOD, labels=3),
     "has a label 10; accepted is 0 to 9": edited(GOOD, labels=[0] * (ROWS - 1) + [10]),
     "has a label -1; accepted is 0 to 9": edited(GOOD, labels=[-1] * ROWS),
 }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .array_pickle import read_pickle
 from .image_data import MemoryImages
+from .regular import read_bytes
 
 SHAPE = (3, 32, 32)
+MOST_BYTES = 2**28
+"""Of a file; CIFAR-100's training images are 155 MB, half as many again where Python 3 wrote them for Python 2."""
+
 LAYOUTS = {
     "cifar10": {
         "folder": "cifar-10-batches-py",
@@ -31,33 +35,6 @@ LAYOUTS = {
         "classes": 100,
     },
 }
-
-ARRAY_PARTS = {
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-"""What a pickled array refers to; ``encode`` stands for bytes in what Python 3 writes for Python 2."""
-
-PLAIN_DTYPES = ("b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads lists, dictionaries, bytes and arrays; a pickle that asks for anything else, it could run code, fails."""
-
-    def find_class(self, module: str, name: str):
-        module = module.replace("numpy.core.", "numpy._core.")
-        if (module, name) not in ARRAY_PARTS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}; accepted are arrays")
-        return plain_dtype if name == "dtype" else super().find_class(module, name)
-
-
-def plain_dtype(name: str, *_) -> np.dtype:
-    """Built-in ones alone: a pickle can give others fields that point anywhere."""
-    if name not in PLAIN_DTYPES:
-        raise pickle.UnpicklingError(f"it asks for an array of {name!r}; accepted are {', '.join(PLAIN_DTYPES)}")
-    return np.dtype(name)
 
 
 def read(name: str, root: Path) -> tuple[list[str], MemoryImages, MemoryImages]:
@@ -83,18 +60,23 @@ def read(name: str, root: Path) -> tuple[list[str], MemoryImages, MemoryImages]:
     if len(names) != layout["classes"]:
         raise ValueError(f"{files[0]} names {len(names)} classes; accepted is {layout['classes']}")
 
+    size = meta.get(b"num_cases_per_batch")
+    if size is not None and type(size) is not int:
+        raise ValueError(
+            f"{files[0]} has a {type(size).__name__} for 'num_cases_per_batch'; accepted is a whole number"
+        )
+
     def images(part: str) -> MemoryImages:
-        batches = [batch(root / file, layout, meta.get(b"num_cases_per_batch")) for file in layout[part]]
+        batches = [batch(root / file, layout, size) for file in layout[part]]
         pixels, labels = map(np.concatenate, zip(*batches))
         return MemoryImages(torch.from_numpy(pixels), torch.from_numpy(labels))
 
-    return [name.decode() for name in names], images("train"), images("test")
+    return [name.decode(errors="replace") for name in names], images("train"), images("test")
 
 
 def unpickle(file: Path) -> dict:
     try:
-        with file.open("rb") as stream:
-            content = ArrayUnpickler(stream, encoding="bytes").load()
+        content = read_pickle(read_bytes(file, MOST_BYTES))
     except Exception as error:  # A pickle that is broken raises whatever its bytes happen to lead to.
         raise ValueError(f"{file} cannot be read as a pickle of arrays: {error}") from error
     if not isinstance(content, dict):
@@ -108,16 +90,20 @@ def batch(file: Path, layout: dict, expected: int | None) -> tuple[np.ndarray, n
     for key in (b"data", layout["labels"]):
         if key not in content:
             raise ValueError(f"{file} has no {key.decode()!r}: it is no batch of {layout['folder']}")
-    data, labels = content[b"data"], np.asarray(content[layout["labels"]])
+    data, labels = content[b"data"], content[layout["labels"]]
     row = int(np.prod(SHAPE))
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != row:
-        given = f"{data.dtype} of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+    if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != row:
+        given = f"uint8 of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise ValueError(f"{file} has data {given}; accepted is uint8 of shape (N, {row})")
     if not len(data) or len(data) != (expected or len(data)):
         raise ValueError(f"{file} has {len(data)} images; accepted is {expected or 'at least 1'}")
-    if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
-        raise ValueError(f"{file} has {labels.size} labels; accepted is a whole number for each of {len(data)} images")
-    wrong = labels[(labels < 0) | (labels >= layout["classes"])]
-    if len(wrong):
-        raise ValueError(f"{file} has a label {wrong[0]}; accepted is 0 to {layout['classes'] - 1}")
-    return data.reshape(-1, *SHAPE), labels.astype(np.int64)
+    if not isinstance(labels, (list, np.ndarray)) or len(labels) != len(data):
+        given = f"{len(labels)} labels" if hasattr(labels, "__len__") else f"labels {type(labels).__name__}"
+        raise ValueError(f"{file} has {given}; accepted is a whole number for each of {len(data)} images")
+    labels = labels.tolist() if isinstance(labels, np.ndarray) and labels.ndim == 1 else labels
+    if not all(type(label) is int for label in labels):
+        raise ValueError(f"{file} has labels that are no whole numbers; accepted is a flat list of them")
+    for label in labels:
+        if not 0 <= label < layout["classes"]:
+            raise ValueError(f"{file} has a label {label}; accepted is 0 to {layout['classes'] - 1}")
+    return data.reshape(-1, *SHAPE), np.array(labels, dtype=np.int64)
