@@ -5,6 +5,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <exception>
+#include <limits>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -55,21 +58,64 @@ Dtype dtype_of(const Tensor& t, const char* name) {
 
 View view_of(const Tensor& t, void* data) { return {data, {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}}; }
 
+// A storage can be resized under its tensors.
+void check_storage(const Tensor& t, const std::string& name) {
+  if (t.numel() == 0) return;
+  int64_t last = t.storage_offset(), stored = 0;
+  for (int64_t d = 0; d < t.dim(); ++d) last += (t.size(d) - 1) * t.stride(d);
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(t.get(), &stored));
+  const int64_t needed = (last + 1) * static_cast<int64_t>(t.element_size());
+  STD_TORCH_CHECK(needed <= stored, name, " has a storage of ", stored, " bytes; accepted are at least ", needed);
+}
+
 // An input is only read; asking for its mutable pointer would copy a copy-on-write tensor.
-View input(const Tensor& t) { return view_of(t, const_cast<void*>(t.const_data_ptr())); }
+View input(const Tensor& t, const char* name) {
+  check_storage(t, name);
+  return view_of(t, const_cast<void*>(t.const_data_ptr()));
+}
 View output(const Tensor& t) { return view_of(t, t.mutable_data_ptr()); }
+
+constexpr int64_t kMostSize = int64_t{1} << 40;  // what plans multiply such sizes to stays within 64 bits
 
 void check_map(const Tensor& t, const char* name) {
   STD_TORCH_CHECK(t.dim() == 4, name, " has shape ", shape_of(t), "; accepted is (N, C, H, W)");
-  STD_TORCH_CHECK(t.size(1) > 0 && t.size(2) > 0 && t.size(3) > 0, name, " has shape ", shape_of(t),
-                  "; accepted are C, H and W of at least 1");
+  for (int64_t d = 1; d < 4; ++d)
+    STD_TORCH_CHECK(t.size(d) > 0 && t.size(d) <= kMostSize, name, " has shape ", shape_of(t),
+                    "; accepted are C, H and W of at least 1 and at most ", kMostSize);
+}
+
+// Bytes that this thread was refused last, 0 once they were asked for: PyTorch's exception does not pass the stable
+// ABI, and so ops.py asks for the same memory again.
+thread_local int64_t refused = 0;
+
+int64_t take_refused_bytes() { return std::exchange(refused, 0); }
+
+template <class Make>
+Tensor allocate(const Ints& sizes, ScalarType dtype, const Make& make) {
+  try {
+    return make();
+  } catch (const std::exception&) {
+    refused = static_cast<int64_t>(aoti_torch_dtype_element_size(static_cast<int32_t>(dtype)));
+    for (int64_t size : sizes)
+      if (__builtin_mul_overflow(refused, size, &refused)) {
+        refused = std::numeric_limits<int64_t>::max();
+        break;
+      }
+    throw;
+  }
+}
+
+// Memory where x is.
+Tensor empty_beside(const Tensor& x, const Ints& sizes, ScalarType dtype, bool channels_last = false) {
+  return allocate(sizes, dtype, [&] {
+    return torch::stable::empty(sizes, dtype, torch::headeronly::Layout::Strided, x.device(), false,
+                                channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  });
 }
 
 // A result of these sizes in x's memory format.
-Tensor empty_like_format(const Tensor& x, Ints sizes) {
-  const bool channels_last = x.stride(1) == 1 && x.stride(3) != 1;
-  return torch::stable::empty(sizes, x.scalar_type(), torch::headeronly::Layout::Strided, x.device(), false,
-                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+Tensor empty_like_format(const Tensor& x, const Ints& sizes) {
+  return empty_beside(x, sizes, x.scalar_type(), x.stride(1) == 1 && x.stride(3) != 1);
 }
 
 bool same_device(const Tensor& a, const Tensor& b) {
@@ -78,19 +124,22 @@ bool same_device(const Tensor& a, const Tensor& b) {
 
 // A weight's gradient, in its memory format.
 Tensor empty_gradient(const Tensor& weight) {
-  return torch::stable::empty(sizes_of(weight), weight.scalar_type(), torch::headeronly::Layout::Strided,
-                              weight.device(), false,
-                              weight.stride(1) == 1 ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  return empty_beside(weight, sizes_of(weight), weight.scalar_type(), weight.dim() == 4 && weight.stride(1) == 1);
 }
 
-// Scratch memory where x is.
-Tensor bytes_beside(const Tensor& x, int64_t bytes) {
-  return torch::stable::empty(Ints{bytes}, ScalarType::Byte, torch::headeronly::Layout::Strided, x.device(), false,
-                              MemoryFormat::Contiguous);
-}
-
+// An exception of the body does not pass the stable ABI.
 void parallel_for(int64_t count, int64_t grain, const Runtime::Body& body) {
-  torch::stable::parallel_for(0, count, grain, body);
+  std::mutex mutex;
+  std::exception_ptr thrown;
+  torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    try {
+      body(begin, end);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      thrown = std::current_exception();
+    }
+  });
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 // Where x is: the device that runs its kernels, which is the current one as long as a Place lives.
@@ -146,7 +195,7 @@ class ChainCall {
     for (int64_t s : stride) STD_TORCH_CHECK(s == 1 || s == 2, "stride is ", s, "; accepted are 1 and 2");
     params_.stride_h = static_cast<int32_t>(stride[0]), params_.stride_w = static_cast<int32_t>(stride[1]);
     set_directions(params_.direction, directions);
-    params_.x = input(x);
+    params_.x = input(x, "x");
     for (const Link& link : links) add(link);
     STD_TORCH_CHECK(params_.stages > 0, "weight_row and weight_col are both None; accepted is at least one weight");
   }
@@ -170,7 +219,7 @@ class ChainCall {
     const size_t count = links_.size();
     STD_TORCH_CHECK(wanted.size() == 1 + 2 * count, "wanted has ", wanted.size(), " entries; accepted are ",
                     1 + 2 * count);
-    params_.y = input(grad);
+    params_.y = input(grad, "grad");
     std::vector<Tensor> gradients;
     while (gradients.size() < wanted.size()) gradients.push_back(torch::stable::new_empty(x_, {0}));
     if (wanted[0]) {
@@ -185,13 +234,13 @@ class ChainCall {
         stage.grad_weight = gradients[1 + i].mutable_data_ptr();
       }
       if (wanted[1 + count + i] && links_[i].bias) {
-        gradients[1 + count + i] = torch::stable::new_empty(*links_[i].bias, {params_.C});
+        gradients[1 + count + i] = empty_gradient(*links_[i].bias);
         stage.grad_bias = gradients[1 + count + i].mutable_data_ptr();
       }
     }
 
     const Place place(x_);
-    Tensor workspace = bytes_beside(x_, place.device().workspace_bytes(params_));
+    Tensor workspace = empty_beside(x_, {place.device().workspace_bytes(params_)}, ScalarType::Byte);
     place.device().backward(params_, workspace.mutable_data_ptr(), place.runtime());
     return gradients;
   }
@@ -214,22 +263,22 @@ class ChainCall {
                                                 : ", 1, K, 1) with K odd, 1 to 31";
     bool fits = weight.dim() == 4 && weight.size(0) == params_.C && weight.size(1) == 1;
     if (fits) {
-      const int64_t kh = weight.size(2), kw = weight.size(3), K = kh > kw ? kh : kw;
-      fits = link.kind == Link::even ? kh == kw && (kh == 2 || kh == 4)
-                                     : (link.kind == Link::row ? kh : kw) == 1 && K % 2 == 1 && K <= kMaxKernel;
+      const int64_t kh = weight.size(2), kw = weight.size(3);
+      const auto [K, other] = link.kind == Link::row ? std::pair(kw, kh) : std::pair(kh, kw);
+      fits = link.kind == Link::even ? kh == kw && (kh == 2 || kh == 4) : other == 1 && K % 2 == 1 && K <= kMaxKernel;
     }
     STD_TORCH_CHECK(fits, name, " has shape ", shape_of(weight), "; accepted is (", C, form);
     check_dtype(weight, name);
     Stage& stage = params_.stage[params_.stages++];
     stage.kh = static_cast<int32_t>(weight.size(2)), stage.kw = static_cast<int32_t>(weight.size(3));
-    stage.weight = keep(weight);
+    stage.weight = keep(weight, name);
     if (!link.bias) return;
     const std::string bias_name = "bias of " + name;
     STD_TORCH_CHECK(same_device(*link.bias, x_), bias_name, " is on another device than x");
     STD_TORCH_CHECK(link.bias->dim() == 1 && link.bias->size(0) == params_.C, bias_name, " has shape ",
                     shape_of(*link.bias), "; accepted is (", C, ")");
     check_dtype(*link.bias, bias_name);
-    stage.bias = keep(*link.bias);
+    stage.bias = keep(*link.bias, bias_name);
   }
 
   // All weights and biases are of x's dtype, or all are float32 beside an x of half precision.
@@ -244,8 +293,9 @@ class ChainCall {
     params_.weight_dtype = dtype;
   }
 
-  const void* keep(const Tensor& t) {
-    kept_.push_back(torch::stable::contiguous(t));
+  const void* keep(const Tensor& t, const std::string& name) {
+    check_storage(t, name);
+    kept_.push_back(allocate(sizes_of(t), t.scalar_type(), [&] { return torch::stable::contiguous(t); }));
     return kept_.back().const_data_ptr();
   }
 
@@ -335,7 +385,7 @@ Tensor symmetric_pad2d(Tensor x, int64_t kernel_size, Ints directions) {
   check_pad(x, "x", kernel_size);
   const int64_t added = kernel_size - 1;
   Tensor y = empty_like_format(x, {x.size(0), x.size(1), x.size(2) + added, x.size(3) + added});
-  const PadParams params = pad_params(x, input(x), output(y), kernel_size, directions);
+  const PadParams params = pad_params(x, input(x, "x"), output(y), kernel_size, directions);
   const Place place(x);
   place.device().pad(params, place.runtime());
   return y;
@@ -346,7 +396,7 @@ Tensor symmetric_pad2d_backward(Tensor grad, int64_t kernel_size, Ints direction
   const int64_t H = grad.size(2) - kernel_size + 1, W = grad.size(3) - kernel_size + 1;
   STD_TORCH_CHECK(H > 0 && W > 0, "grad has shape ", shape_of(grad), "; accepted are H and W of at least kernel_size");
   Tensor dx = empty_like_format(grad, {grad.size(0), grad.size(1), H, W});
-  const PadParams params = pad_params(dx, output(dx), input(grad), kernel_size, directions);
+  const PadParams params = pad_params(dx, output(dx), input(grad, "grad"), kernel_size, directions);
   const Place place(grad);
   place.device().crop(params, place.runtime());
   return dx;
@@ -377,6 +427,7 @@ STABLE_TORCH_LIBRARY(evenconv_cuda, m) {
       "xsep_conv2d_backward(Tensor grad, Tensor x, Tensor weight_even, Tensor weight_row, Tensor weight_col, "
       "Tensor? bias_even, Tensor? bias_row, Tensor? bias_col, int[2] stride, int[4] directions, bool[7] wanted) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("take_refused_bytes() -> int");
 }
 
 namespace {
@@ -395,6 +446,9 @@ void implement(torch::stable::detail::StableLibrary& m) {
 
 }  // namespace
 
+STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CompositeExplicitAutograd, m) {
+  m.impl("take_refused_bytes", TORCH_BOX(&evenconv::take_refused_bytes));
+}
 STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CPU, m) { implement(m); }
 #ifdef EVENCONV_CUDA
 STABLE_TORCH_LIBRARY_IMPL(evenconv_cuda, CUDA, m) { implement(m); }

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 BACKENDS = ("fused", "reference")
 
-# A plain global: torch.compile guards on it, and retraces when it changes; a ContextVar it cannot trace.
-_current = "fused"
+
+class _Thread(threading.local):
+    """The backends of the blocks that a thread is in. torch.compile guards on the last, which it can do with no
+    ContextVar before PyTorch 2.14."""
+
+    def __init__(self):
+        self.entered = ["fused"]
+
+
+_thread = _Thread()
 
 
 def current_backend() -> str:
     """The backend in force here: ``"fused"`` unless :func:`use_backend` says otherwise."""
-    return _current
+    return _thread.entered[-1]
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run every operator of the package through ``name`` inside a ``with`` block, in every thread.
+    """Run every operator of the package through ``name`` inside a ``with`` block, in the thread that entered it.
 
     ``"fused"`` is the compiled kernels, ``"reference"`` plain PyTorch (:mod:`evenconv_cuda.reference`). The backward of
-    what ran inside goes the same way.
+    what ran inside goes the same way, wherever and in whichever thread it runs. Blocks may end in any order.
 
     >>> with evenconv_cuda.use_backend("reference"):
     ...     y = model(x)
     """
     if name not in BACKENDS:
         raise ValueError(f"name is {name!r}; accepted are {BACKENDS}")
-    global _current
-    previous = _current
-    _current = name
+    entered = _thread.entered
+    entered.append(name)
     try:
         yield
     finally:
-        _current = previous
+        del entered[len(entered) - 1 - entered[::-1].index(name)]

@@ -37,15 +37,76 @@ def integer(value) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def feature_map(x: Tensor) -> None:
-    _floating("x", x)
-    if x.dim() != 4:
-        raise ValueError(f"x has shape {tuple(x.shape)}; accepted is (N, C, H, W)")
-    if any(size < 1 for size in x.shape[1:]):
-        raise ValueError(f"x has shape {tuple(x.shape)}; accepted are C, H and W of at least 1")
+def feature_map(x: Tensor, name: str = "x", unbatched: bool = False) -> None:
+    """``(N, C, H, W)`` and, where ``unbatched`` maps are accepted, ``(C, H, W)``."""
+    _floating(name, x)
+    if x.dim() != 4 and not (unbatched and x.dim() == 3):
+        also = " or (C, H, W)" if unbatched else ""
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; accepted is (N, C, H, W){also}")
+    if any(size < 1 for size in x.shape[-3:]):
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; accepted are C, H and W of at least 1")
 
 
-def even_weight(name: str, weight: Tensor, x: Tensor, depthwise: bool) -> None:
+def even_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    _even_weight("weight", weight, x, depthwise=False)
+    _bias("bias", bias, weight.shape[0], x)
+    _one_dtype(weight=weight, bias=bias)
+
+
+def even_depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    _even_weight("weight", weight, x, depthwise=True)
+    _bias("bias", bias, x.shape[1], x)
+    _one_dtype(weight=weight, bias=bias)
+
+
+def separable_depthwise_conv2d(
+    x: Tensor,
+    weight_row: Tensor | None,
+    weight_col: Tensor | None,
+    bias_row: Tensor | None,
+    bias_col: Tensor | None,
+) -> None:
+    if weight_row is None and weight_col is None:
+        raise ValueError("weight_row and weight_col are both None; accepted is at least one weight")
+    for band, weight, bias, axis in (("row", weight_row, bias_row, 3), ("col", weight_col, bias_col, 2)):
+        if weight is not None:
+            _band_weight(f"weight_{band}", weight, x, axis)
+            _bias(f"bias_{band}", bias, x.shape[1], x)
+        elif bias is not None:
+            raise ValueError(f"bias_{band} is given without weight_{band}; accepted is None")
+    _one_dtype(weight_row=weight_row, weight_col=weight_col, bias_row=bias_row, bias_col=bias_col)
+
+
+def xsep_conv2d(
+    x: Tensor,
+    weight_even: Tensor,
+    weight_row: Tensor,
+    weight_col: Tensor,
+    bias_even: Tensor | None,
+    bias_row: Tensor | None,
+    bias_col: Tensor | None,
+) -> None:
+    _even_weight("weight_even", weight_even, x, depthwise=True)
+    _band_weight("weight_row", weight_row, x, 3)
+    _band_weight("weight_col", weight_col, x, 2)
+    biases = {"bias_even": bias_even, "bias_row": bias_row, "bias_col": bias_col}
+    for name, bias in biases.items():
+        _bias(name, bias, x.shape[1], x)
+    _one_dtype(weight_even=weight_even, weight_row=weight_row, weight_col=weight_col, **biases)
+
+
+def gradient(grad: Tensor, result: Tensor) -> None:
+    """The gradient of a result."""
+    feature_map(grad, "grad")
+    if grad.device != result.device:
+        raise ValueError(f"grad is on {grad.device}, x on {result.device}; accepted is one device")
+    if grad.shape != result.shape:
+        raise ValueError(f"grad has shape {tuple(grad.shape)}; accepted is {tuple(result.shape)}")
+    if grad.dtype != result.dtype:
+        raise TypeError(f"grad has dtype {grad.dtype}; accepted is {result.dtype}, x's")
+
+
+def _even_weight(name: str, weight: Tensor, x: Tensor, depthwise: bool) -> None:
     _floating(name, weight)
     shape, C = tuple(weight.shape), x.shape[1]
     fits = len(shape) == 4 and (shape[:2] == (C, 1) if depthwise else shape[1] == C)
@@ -55,7 +116,7 @@ def even_weight(name: str, weight: Tensor, x: Tensor, depthwise: bool) -> None:
     _beside("weight", name, weight, x)
 
 
-def band_weight(name: str, weight: Tensor, x: Tensor, axis: int) -> None:
+def _band_weight(name: str, weight: Tensor, x: Tensor, axis: int) -> None:
     """A 1×K (axis 3) or K×1 (axis 2) depthwise weight."""
     _floating(name, weight)
     shape = tuple(weight.shape)
@@ -69,7 +130,7 @@ def band_weight(name: str, weight: Tensor, x: Tensor, axis: int) -> None:
     _beside("weight", name, weight, x)
 
 
-def bias_of(name: str, bias: Tensor | None, channels: int, x: Tensor) -> None:
+def _bias(name: str, bias: Tensor | None, channels: int, x: Tensor) -> None:
     if bias is None:
         return
     _floating(name, bias)
@@ -78,7 +139,7 @@ def bias_of(name: str, bias: Tensor | None, channels: int, x: Tensor) -> None:
     _beside("bias", name, bias, x)
 
 
-def one_dtype(**tensors: Tensor | None) -> None:
+def _one_dtype(**tensors: Tensor | None) -> None:
     """Weights and biases of one call share their dtype."""
     dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor is not None}
     if len(set(dtypes.values())) > 1 and not autocasts(next(t for t in tensors.values() if t is not None)):

@@ -32,6 +32,8 @@ def numbers(directions: Directions) -> list[int]:
 
 def names(numbers: Sequence[int]) -> tuple[str, ...]:
     """The directions from what the dispatcher's operators take."""
+    if len(numbers) != 4 or any(number not in range(4) for number in numbers):
+        raise ValueError(f"directions is {list(numbers)}; accepted are four of 0 (BR), 1 (TL), 2 (BL) and 3 (TR)")
     return tuple(NAMES[number] for number in numbers)
 
 

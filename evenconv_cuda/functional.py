@@ -3,14 +3,16 @@
 Common to all:
 
 - ``x`` is ``(N, C, H, W)``, contiguous, channels_last or any strides; the result keeps its memory format. ``N`` may be
-  0; ``C``, ``H``, ``W`` are at least 1.
+  0; ``C``, ``H``, ``W`` are at least 1. As for ``torch.nn.functional.conv2d``, ``x`` may also be a single map
+  ``(C, H, W)``; the result then has no ``N`` either.
 - dtypes are float32, float64, float16 and bfloat16. Sums of the half types are taken in float32, and their weights may
   be float32 too. Under autocast the convolutions cast ``x`` to the autocast dtype.
 - ``stride`` is 1 or 2, or a pair (rows, columns); the result has ``ceil(H / stride)`` rows.
 - ``directions`` is ``"BR"``, ``"TL"``, ``"BL"`` or ``"TR"`` for all channels, or four of them for the four channel
   groups (sizes ``q + 1`` for the first ``C % 4`` groups, else ``q = C // 4``): the corner that an even kernel's zeros
   go to.
-- A wrong argument raises ``ValueError`` or ``TypeError`` that names it.
+- A wrong argument raises ``ValueError`` or ``TypeError`` that names it. Where memory is short, PyTorch's own exception
+  is raised, ``torch.OutOfMemoryError`` on a GPU.
 
 On a device that the binary has no kernels for, and while ``torch.onnx.export`` looks, the functions run as
 :mod:`evenconv_cuda.reference` does. ``torch.fx`` and other implementations of ``__torch_function__`` see one call each.
@@ -24,10 +26,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Concatenate, ParamSpec
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -35,6 +36,7 @@ from . import checks, ops, reference
 from .directions import SYMMETRIC, Directions, numbers
 
 Stride = int | tuple[int, int]
+Options = ParamSpec("Options")
 
 __all__ = [
     "SYMMETRIC",
@@ -65,7 +67,21 @@ def _fused(x: Tensor) -> bool:
     return ops.fused(x) and not torch.onnx.is_in_onnx_export()
 
 
+def _also_unbatched(operator: Callable[Concatenate[Tensor, Options], Tensor]):
+    """Makes an operator on ``(N, C, H, W)`` take ``(C, H, W)`` as well."""
+
+    @wraps(operator)
+    def on_any(x: Tensor, *args: Options.args, **options: Options.kwargs) -> Tensor:
+        checks.feature_map(x, unbatched=True)
+        if x.dim() == 3:
+            return operator(x.unsqueeze(0), *args, **options).squeeze(0)
+        return operator(x, *args, **options)
+
+    return on_any
+
+
 @_overridable
+@_also_unbatched
 def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMETRIC) -> Tensor:
     """Pad ``k - 1`` rows and columns of zeros, each channel group towards its own corner, in one pass.
 
@@ -74,7 +90,7 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
     receptive field only).
 
     Args:
-        x: ``(N, C, H, W)``.
+        x: ``(N, C, H, W)`` or ``(C, H, W)``.
         kernel_size: 2 or 4, of the convolution that follows.
         directions: where the zeros go, see the module.
 
@@ -83,7 +99,6 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
 
     Source: Wu et al., "Convolution with even-sized kernels and symmetric padding", NeurIPS 2019, section 3.2.
     """
-    checks.feature_map(x)
     kernel_size = checks.even_kernel(kernel_size)
     if not _fused(x):
         return reference.symmetric_pad2d(x, kernel_size, directions)
@@ -91,6 +106,7 @@ def symmetric_pad2d(x: Tensor, kernel_size: int, directions: Directions = SYMMET
 
 
 @_overridable
+@_also_unbatched
 def even_depthwise_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -103,7 +119,7 @@ def even_depthwise_conv2d(
     ``y[n, c, h, w] = bias[c] + sum_ij weight[c, 0, i, j] * pad(x)[n, c, stride * h + i, stride * w + j]``
 
     Args:
-        x: ``(N, C, H, W)``.
+        x: ``(N, C, H, W)`` or ``(C, H, W)``.
         weight: ``(C, 1, k, k)``, k = 2 or 4.
         bias: ``(C,)`` or None.
         stride: see the module.
@@ -114,10 +130,7 @@ def even_depthwise_conv2d(
 
     Source: arXiv 1903.08385, section 3.2, applied depthwise as in arXiv 2002.12046.
     """
-    checks.feature_map(x)
-    checks.even_weight("weight", weight, x, depthwise=True)
-    checks.bias_of("bias", bias, x.shape[1], x)
-    checks.one_dtype(weight=weight, bias=bias)
+    checks.even_depthwise_conv2d(x, weight, bias)
     stride = checks.stride_pair(stride)
     if not _fused(x):
         return reference.even_depthwise_conv2d(x, weight, bias, stride, directions)
@@ -125,6 +138,7 @@ def even_depthwise_conv2d(
 
 
 @_overridable
+@_also_unbatched
 def even_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -137,7 +151,7 @@ def even_conv2d(
     ``y = conv2d(symmetric_pad2d(x, k, directions), weight, bias, stride)``: the fused pad, then PyTorch's convolution.
 
     Args:
-        x: ``(N, C, H, W)``.
+        x: ``(N, C, H, W)`` or ``(C, H, W)``.
         weight: ``(O, C, k, k)``, k = 2 or 4.
         bias: ``(O,)`` or None.
         stride: see the module. The authors pool before a strided C2sp instead.
@@ -148,18 +162,16 @@ def even_conv2d(
 
     Source: arXiv 1903.08385, section 3.2.
     """
-    checks.feature_map(x)
-    checks.even_weight("weight", weight, x, depthwise=False)
-    checks.bias_of("bias", bias, weight.shape[0], x)
-    checks.one_dtype(weight=weight, bias=bias)
+    checks.even_conv2d(x, weight, bias)
     stride = checks.stride_pair(stride)
     if not _fused(x):
         return reference.even_conv2d(x, weight, bias, stride, directions)
     padded = ops.symmetric_pad2d(x, weight.shape[-1], numbers(directions))
-    return F.conv2d(padded, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride)
+    return reference.conv2d_of_padded(padded, weight, bias, stride)
 
 
 @_overridable
+@_also_unbatched
 def separable_depthwise_conv2d(
     x: Tensor,
     weight_row: Tensor | None,
@@ -174,7 +186,7 @@ def separable_depthwise_conv2d(
     ``y[h, w] = bias_col + sum_i weight_col[i] * r[stride * h + i - K // 2, stride * w]``, zeros outside the map.
 
     Args:
-        x: ``(N, C, H, W)``.
+        x: ``(N, C, H, W)`` or ``(C, H, W)``.
         weight_row: ``(C, 1, 1, K)``, K odd, 1 to 31, or None to leave the 1×K out.
         weight_col: ``(C, 1, K, 1)``, likewise; the two K may differ.
         bias_row, bias_col: ``(C,)`` or None; a bias needs its weight.
@@ -186,23 +198,16 @@ def separable_depthwise_conv2d(
 
     Source: arXiv 2002.12046 (the last two of XSepConv's three passes).
     """
-    checks.feature_map(x)
-    if weight_row is None and weight_col is None:
-        raise ValueError("weight_row and weight_col are both None; accepted is at least one weight")
-    for band, weight, bias, axis in (("row", weight_row, bias_row, 3), ("col", weight_col, bias_col, 2)):
-        if weight is not None:
-            checks.band_weight(f"weight_{band}", weight, x, axis)
-            checks.bias_of(f"bias_{band}", bias, x.shape[1], x)
-        elif bias is not None:
-            raise ValueError(f"bias_{band} is given without weight_{band}; accepted is None")
-    checks.one_dtype(weight_row=weight_row, weight_col=weight_col, bias_row=bias_row, bias_col=bias_col)
+    tensors = (x, weight_row, weight_col, bias_row, bias_col)
+    checks.separable_depthwise_conv2d(*tensors)
     stride = checks.stride_pair(stride)
     if not _fused(x):
-        return reference.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
-    return ops.separable_depthwise_conv2d(x, weight_row, weight_col, bias_row, bias_col, stride)
+        return reference.separable_depthwise_conv2d(*tensors, stride)
+    return ops.separable_depthwise_conv2d(*tensors, stride)
 
 
 @_overridable
+@_also_unbatched
 def xsep_conv2d(
     x: Tensor,
     weight_even: Tensor,
@@ -221,7 +226,7 @@ def xsep_conv2d(
     alternate (the paper's improved symmetric padding).
 
     Args:
-        x: ``(N, C, H, W)``.
+        x: ``(N, C, H, W)`` or ``(C, H, W)``.
         weight_even: ``(C, 1, 2, 2)`` (or 4×4).
         weight_row: ``(C, 1, 1, K)``, K odd, 1 to 31.
         weight_col: ``(C, 1, K, 1)``.
@@ -235,22 +240,9 @@ def xsep_conv2d(
 
     Source: Chen et al., "XSepConv: Extremely Separated Convolution", arXiv 2002.12046, section 3.
     """
-    checks.feature_map(x)
-    checks.even_weight("weight_even", weight_even, x, depthwise=True)
-    checks.band_weight("weight_row", weight_row, x, 3)
-    checks.band_weight("weight_col", weight_col, x, 2)
-    for name, bias in (("bias_even", bias_even), ("bias_row", bias_row), ("bias_col", bias_col)):
-        checks.bias_of(name, bias, x.shape[1], x)
-    checks.one_dtype(
-        weight_even=weight_even,
-        weight_row=weight_row,
-        weight_col=weight_col,
-        bias_even=bias_even,
-        bias_row=bias_row,
-        bias_col=bias_col,
-    )
-    stride = checks.stride_pair(stride)
     tensors = (x, weight_even, weight_row, weight_col, bias_even, bias_row, bias_col)
+    checks.xsep_conv2d(*tensors)
+    stride = checks.stride_pair(stride)
     if not _fused(x):
         return reference.xsep_conv2d(*tensors, stride, directions)
     return ops.xsep_conv2d(*tensors, stride, numbers(directions))

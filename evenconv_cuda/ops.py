@@ -1,7 +1,9 @@
 """The dispatcher's operators, ``torch.ops.evenconv_cuda.*``: what the binary does not register itself.
 
 C++ defines the schemas and the kernels. Here every operator gets its gradient (a ``torch.autograd.Function``), fake
-kernels, and its autocast and vmap rules. The depthwise operators share one form of signature,
+kernels, its autocast and vmap rules, and PyTorch's exceptions where memory is short. What does not reach a kernel in
+C++, which checks its arguments, is checked here by :mod:`evenconv_cuda.checks`. The depthwise operators share one form
+of signature,
 
     name(x, weights..., biases..., stride, directions?)
     name_backward(grad, <the same>, wanted)
@@ -11,21 +13,27 @@ and so one implementation of each of these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import reference
+from . import checks, reference
 from .backend import current_backend
 from .directions import names
 from .extension import load_extension
 
 KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if load_extension().build_info()["cuda"] else set())
 
+# What autocast casts; the kernels refuse all but these and float64.
+CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
+
 _library = torch.library.Library("evenconv_cuda", "FRAGMENT")
 _ops = torch.ops.evenconv_cuda
+_select_key = torch._C.DispatchKey.BackendSelect
+_after_select = torch._C._dispatch_keyset_full_after(_select_key)
+_after_autograd = torch._C._after_autograd_keyset.remove(_select_key)
 
 symmetric_pad2d = _ops.symmetric_pad2d.default
 even_depthwise_conv2d = _ops.even_depthwise_conv2d.default
@@ -64,7 +72,31 @@ def _has_tangent(tensors: list[Tensor]) -> bool:
 
 def _below_autograd(operator, keyset, args) -> Tensor:
     with torch._C._AutoDispatchBelowAutograd():
-        return operator.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+        return _redispatch(operator, keyset & _after_autograd, args)
+
+
+def _redispatch(operator, keyset, args):
+    """Where the kernels are refused memory, PyTorch is asked for as much until it raises what it has to say: its
+    exception does not pass from C++ through the stable ABI."""
+    held = []
+    while True:
+        try:
+            return operator.redispatch(keyset, *args)
+        except RuntimeError:
+            refused = _ops.take_refused_bytes.default()
+            if not refused:
+                raise
+        device = next(arg.device for arg in args if isinstance(arg, Tensor))
+        held.append(torch.empty(refused, dtype=torch.uint8, device=device))
+
+
+def _select(operator) -> None:
+    """Calls that do not pass through ``autograd``: those of a backward, and all in inference mode."""
+
+    def select(keyset, *args):
+        return _redispatch(operator, keyset & _after_select, args)
+
+    _library.impl(operator._opname, select, "BackendSelect", with_keyset=True)
 
 
 def _pad_gradient(operator, transpose) -> type[torch.autograd.Function]:
@@ -133,16 +165,19 @@ def _vmap(operator) -> None:
 
 
 def _autocast(operator, tensors: int) -> None:
-    """Cast x to the autocast dtype. float32 weights stay: the kernels take them beside a half-precision map."""
+    """Cast x to the autocast dtype. float32 weights stay: the kernels take them beside a half-precision map. What
+    functions refuse in autocast too, float64 beside another dtype and all that is no floating-point number, stays for
+    the kernels to refuse."""
     for device, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
         this_key = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
         def autocast(*args, device=device, this_key=this_key):
             x, *parameters = args[:tensors]
-            if x.dtype != torch.float64:
+            dtypes = {p.dtype for p in parameters if p is not None}
+            if x.dtype in CASTABLE and dtypes.issubset(CASTABLE):
                 dtype = torch.get_autocast_dtype(device)
                 x = x.to(dtype)
-                if any(p is not None and p.dtype != torch.float32 for p in parameters):
+                if dtypes != {torch.float32}:
                     parameters = [None if p is None else p.to(dtype) for p in parameters]
             with torch._C._ExcludeDispatchKeyGuard(this_key):
                 return operator(x, *parameters, *args[tensors:])
@@ -164,20 +199,33 @@ def _empty_gradient(parameter: Tensor) -> Tensor:
     return torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device, memory_format=memory_format)
 
 
-def _fake_depthwise(operator, backward_operator, tensors: int) -> None:
-    @torch.library.register_fake(operator, lib=_library)
-    def forward(x, *rest):
-        devices = {parameter.device for parameter in rest[: tensors - 1] if parameter is not None}
-        if devices != {x.device}:
-            given = ", ".join(sorted(map(str, devices)))
-            raise RuntimeError(f"weights on {given}, x on {x.device}; accepted is one device")
+def _check(check: Callable, tensors: Sequence[Tensor | None], stride, directions=(0, 0, 0, 0)) -> None:
+    """Refuse what the kernels refuse."""
+    with torch._C._DisableAutocast():
+        checks.feature_map(tensors[0])
+        check(*tensors)
+    checks.stride_pair(stride)
+    names(directions)
+
+
+def _fake_depthwise(operator, backward_operator, check: Callable, tensors: int) -> None:
+    def result(x, *rest):
+        _check(check, (x, *rest[: tensors - 1]), *rest[tensors - 1 :])
         stride_h, stride_w = rest[tensors - 1]
         N, C, H, W = x.shape
         return _empty(x, N, C, (H + stride_h - 1) // stride_h, (W + stride_w - 1) // stride_w)
 
+    @torch.library.register_fake(operator, lib=_library)
+    def forward(*args):
+        return result(*args)
+
     @torch.library.register_fake(backward_operator, lib=_library)
     def backward(grad, x, *rest):
-        parameters, wanted = rest[: tensors - 1], rest[-1]
+        *rest, wanted = rest
+        checks.gradient(grad, result(x, *rest))
+        if len(wanted) != tensors:
+            raise ValueError(f"wanted has {len(wanted)} entries; accepted are {tensors}")
+        parameters = rest[: tensors - 1]
         given = [want and parameter is not None for want, parameter in zip(wanted[1:], parameters)]
         return (
             _empty(x, *x.shape) if wanted[0] else x.new_empty(0),
@@ -185,43 +233,53 @@ def _fake_depthwise(operator, backward_operator, tensors: int) -> None:
         )
 
 
-def _fake_pad(operator, sign: int) -> None:
+def _fake_pad(operator, name: str, sign: int) -> None:
     @torch.library.register_fake(operator, lib=_library)
     def pad(x, kernel_size, directions):
+        _check_pad(name, sign, x, kernel_size, directions)
         N, C, H, W = x.shape
         return _empty(x, N, C, H + sign * (kernel_size - 1), W + sign * (kernel_size - 1))
 
 
-def _complete_depthwise(operator, backward_operator, reference_function: Callable, tensors: int) -> None:
+def _check_pad(name: str, sign: int, x: Tensor, kernel_size: int, directions: Sequence[int]) -> None:
+    checks.feature_map(x, name)
+    checks.even_kernel(kernel_size)
+    names(directions)
+    if sign < 0 and (x.shape[2] < kernel_size or x.shape[3] < kernel_size):
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; accepted are H and W of at least {kernel_size}")
+
+
+def _complete_depthwise(name: str, tensors: int) -> None:
+    operator, backward_operator = getattr(_ops, name).default, getattr(_ops, f"{name}_backward").default
+    check, function = getattr(checks, name), getattr(reference, name)
+
     def plain(*args):
+        _check(check, args[:tensors], *args[tensors:])
         stride, *directions = args[tensors:]
-        return reference_function(*args[:tensors], stride, *map(names, directions))
+        return function(*args[:tensors], stride, *map(names, directions))
 
     _differentiate(operator, _depthwise_gradient(operator, backward_operator, plain, tensors), plain)
-    _fake_depthwise(operator, backward_operator, tensors)
+    _fake_depthwise(operator, backward_operator, check, tensors)
     _autocast(operator, tensors)
     _vmap(operator)
+    _select(operator)
+    _select(backward_operator)
 
 
-def _complete_pad(operator, transpose, reference_function: Callable, sign: int) -> None:
+def _complete_pad(operator, transpose, function: Callable, name: str, sign: int) -> None:
     def plain(x, kernel_size, directions):
-        return reference_function(x, kernel_size, names(directions))
+        _check_pad(name, sign, x, kernel_size, directions)
+        return function(x, kernel_size, names(directions))
 
     _differentiate(operator, _pad_gradient(operator, transpose), plain)
-    _fake_pad(operator, sign)
+    _fake_pad(operator, name, sign)
     _vmap(operator)
+    _select(operator)
 
 
 _symmetric_crop2d = _ops.symmetric_pad2d_backward.default
-_complete_pad(symmetric_pad2d, _symmetric_crop2d, reference.symmetric_pad2d, 1)
-_complete_pad(_symmetric_crop2d, symmetric_pad2d, reference.symmetric_crop2d, -1)
-_complete_depthwise(
-    even_depthwise_conv2d, _ops.even_depthwise_conv2d_backward.default, reference.even_depthwise_conv2d, 3
-)
-_complete_depthwise(
-    separable_depthwise_conv2d,
-    _ops.separable_depthwise_conv2d_backward.default,
-    reference.separable_depthwise_conv2d,
-    5,
-)
-_complete_depthwise(xsep_conv2d, _ops.xsep_conv2d_backward.default, reference.xsep_conv2d, 7)
+_complete_pad(symmetric_pad2d, _symmetric_crop2d, reference.symmetric_pad2d, "x", 1)
+_complete_pad(_symmetric_crop2d, symmetric_pad2d, reference.symmetric_crop2d, "grad", -1)
+_complete_depthwise("even_depthwise_conv2d", 3)
+_complete_depthwise("separable_depthwise_conv2d", 5)
+_complete_depthwise("xsep_conv2d", 7)

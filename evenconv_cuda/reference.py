@@ -32,8 +32,14 @@ def symmetric_crop2d(x: Tensor, kernel_size: int, directions: Directions = SYMME
 
 
 def even_conv2d(x, weight, bias=None, stride=1, directions=SYMMETRIC) -> Tensor:
-    padded = symmetric_pad2d(x, weight.shape[-1], directions)
-    return F.conv2d(padded, weight.to(x.dtype), _cast(bias, x), stride)
+    return conv2d_of_padded(symmetric_pad2d(x, weight.shape[-1], directions), weight, bias, stride)
+
+
+def conv2d_of_padded(x, weight, bias, stride) -> Tensor:
+    """The dense convolution of a padded map."""
+    # The strides of a size of 1 are arbitrary, and PyTorch makes no gradient for some of an only output channel's.
+    weight = weight.contiguous() if weight.shape[0] == 1 else weight
+    return F.conv2d(x, weight.to(x.dtype), _cast(bias, x), stride)
 
 
 def even_depthwise_conv2d(x, weight, bias=None, stride=1, directions=SYMMETRIC) -> Tensor:

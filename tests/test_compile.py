@@ -13,9 +13,13 @@ LAYOUTS = ("contiguous", "channels_last")
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("backend", all_but(["fused"], ["fused", "reference"]))
-def test_compile_fullgraph(operator, dynamic, backend, monkeypatch):
+def test_compile_fullgraph(operator, dynamic, backend):
     torch._dynamo.reset()
-    monkeypatch.setattr("evenconv_cuda.backend._current", backend)
+    with use_backend(backend):
+        check_compiled(operator, dynamic)
+
+
+def check_compiled(operator, dynamic):
     for layout, H in (("contiguous", 9), ("channels_last", 12)):
         case = Case(operator, shape=(2, 6, H, 8), stride=2, layout=layout, dtype=torch.float64)
 

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "isa.h"
 #include "pad.h"
@@ -19,8 +22,11 @@ class Scratch {
   explicit Scratch(size_t bytes) {
     if (bytes + kAlignment <= capacity_) return;
     buffer_.reset();
-    capacity_ = 0;  // should new throw, there is no buffer
-    buffer_.reset(new char[bytes + kAlignment]);
+    capacity_ = 0;  // should there be no memory, there is no buffer
+    buffer_.reset(new (std::nothrow) char[bytes + kAlignment]);
+    if (!buffer_)
+      throw std::runtime_error("evenconv_cuda: not enough memory: a thread needs " + std::to_string(bytes) +
+                               " bytes of scratch memory");
     capacity_ = bytes + kAlignment;
   }
   ~Scratch() {
