@@ -164,9 +164,112 @@ DISPATCHER = [
 ]
 
 
+def emptied(tensor):
+    """A tensor whose storage was resized to nothing."""
+    tensor = tensor.clone()
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def backward(grad=x, x=x, even=even, row=row):
+    return ops.xsep_conv2d_backward(grad, x, even, row, col, None, None, None, [1, 1], [0] * 4, [True] * 7)
+
+
+def wide(*size):
+    """Sizes whose product with anything overflows, in no memory."""
+    return torch.zeros(1).expand(size)
+
+
+def single_band(row=None, col=None):
+    return ops.separable_depthwise_conv2d(x, row, col, None, None, [1, 1])
+
+
+DISPATCHER += [
+    (lambda: single_band(col=torch.randn(6, 1, 0, 1)), r"weight_col has shape \(6, 1, 0, 1\)"),
+    (lambda: single_band(row=torch.randn(6, 1, 1, 0)), r"weight_row has shape \(6, 1, 1, 0\)"),
+    (lambda: single_band(col=torch.randn(6, 1, 1, 0)), r"weight_col has shape \(6, 1, 1, 0\)"),
+    (lambda: backward(grad=x.to("meta")), r"grad is on meta, x on cpu"),
+    (lambda: backward(row=row.to("meta")), r"weight_row is on meta, x on cpu"),
+    (lambda: backward(grad=emptied(x)), r"grad has a storage of 0 bytes; accepted are at least 1200"),
+    (lambda: backward(even=emptied(even)), r"weight_even has a storage of 0 bytes; accepted are at least 96"),
+    (lambda: chain(x=emptied(x)), r"x has a storage of 0 bytes; accepted are at least 1200"),
+    (lambda: ops.symmetric_pad2d(emptied(x), 2, [0] * 4), r"x has a storage of 0 bytes"),
+    (lambda: ops.symmetric_pad2d_backward(emptied(x), 2, [0] * 4), r"grad has a storage of 0 bytes"),
+    (
+        lambda: ops.even_depthwise_conv2d_backward(
+            *[wide(1, 1, 1, 2**60)] * 2, even[:1], None, [1, 1], [0] * 4, [False, True, True]
+        ),
+        r"has shape \(1, 1, 1, 1152921504606846976\); accepted are .* at most 1099511627776",
+    ),
+    (lambda: ops.symmetric_pad2d(wide(1, 1, 1, 2**63 - 1), 4, [0] * 4), r"at most 1099511627776"),
+]
+
+
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(("call", "message"), DISPATCHER, ids=range(len(DISPATCHER)))
 def test_dispatcher(call, message):
     """Straight at the binary: its own checks keep it from reading out of bounds."""
     with pytest.raises((RuntimeError, ValueError, TypeError), match=message):
         call()
+
+
+def chain_of(x=x, even=even, row=row, stride=(1, 1), directions=(0,) * 4):
+    return "xsep_conv2d", [x, even, row, col, None, None, None, stride, directions]
+
+
+REFUSED = {
+    "a map of three dimensions": chain_of(x=x[0]),
+    "an integer map": chain_of(x=x.int()),
+    "a complex map": chain_of(x=x.to(torch.complex64)),
+    "an integer weight": chain_of(row=row.int()),
+    "a weight of another dtype": chain_of(even=even.double()),
+    "a kernel of no size": chain_of(row=torch.randn(6, 1, 1, 0)),
+    "an even band": chain_of(row=torch.randn(6, 1, 1, 4)),
+    "an odd kernel": chain_of(even=torch.randn(6, 1, 3, 3)),
+    "channels that differ": chain_of(even=even[:5]),
+    "a stride of 3": chain_of(stride=(3, 1)),
+    "a stride of 0": chain_of(stride=(0, 1)),
+    "a single stride": chain_of(stride=(1,)),
+    "a negative direction": chain_of(directions=(-1,) * 4),
+    "three directions": chain_of(directions=(0,) * 3),
+    "no weights": ("separable_depthwise_conv2d", [x, None, None, None, None, (1, 1)]),
+    "a bias alone": ("separable_depthwise_conv2d", [x, row, None, None, torch.randn(6), (1, 1)]),
+    "a pad of 3": ("symmetric_pad2d", [x, 3, (0,) * 4]),
+    "an integer pad": ("symmetric_pad2d", [x.int(), 2, (0,) * 4]),
+    "a crop of what is too small": ("symmetric_pad2d_backward", [x[..., :1], 2, (0,) * 4]),
+    "a gradient of another shape": (
+        "even_depthwise_conv2d_backward",
+        [x, x, even, None, (2, 2), (0,) * 4, [True] * 3],
+    ),
+    "a gradient of another dtype": (
+        "even_depthwise_conv2d_backward",
+        [x.double(), x, even, None, (1, 1), (0,) * 4, [True] * 3],
+    ),
+}
+
+
+def on_meta(operator, args):
+    return operator(*(arg.to("meta") if isinstance(arg, torch.Tensor) else arg for arg in args))
+
+
+def in_autocast(operator, args):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return operator(*args)
+
+
+def in_inference_mode(operator, args):
+    with torch.inference_mode():
+        return operator(*args)
+
+
+def in_torch_func(operator, args):
+    return torch.func.vjp(lambda x: operator(x, *args[1:]), args[0])
+
+
+@pytest.mark.parametrize("run", [on_meta, in_autocast, in_inference_mode, in_torch_func])
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_way_around_the_checks(name, run):
+    """The same is refused where another kernel than the CPU's answers first."""
+    operator, args = REFUSED[name]
+    with pytest.raises((RuntimeError, ValueError, TypeError), match=r"accepted|a value of type|floating point dtype"):
+        run(getattr(ops, operator), args)

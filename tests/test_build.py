@@ -124,6 +124,41 @@ print(run(3000).sum().item() > 0)
     assert result.stdout.split() == ["refused", "True"], result.stdout + result.stderr
 
 
+REFUSED_MEMORY = """
+import resource, torch
+import evenconv_cuda
+torch.set_num_threads(1)
+ops = torch.ops.evenconv_cuda
+x, weight = torch.ones(1).expand(64, 4, 1024, 1024), torch.ones(4, 1, 2, 2)
+calls = [
+    lambda: ops.symmetric_pad2d(x, 2, [0] * 4),
+    lambda: ops.even_depthwise_conv2d(x, weight, None, [1, 1], [0] * 4),
+    lambda: ops.even_depthwise_conv2d_backward(x, x, weight, None, [1, 1], [0] * 4, [True] * 3),
+]
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+def refuse():
+    for call in calls:
+        for mode in (torch.no_grad, torch.inference_mode):
+            try:
+                with mode():
+                    call()
+            except RuntimeError as error:
+                print(type(error).__name__, 'memory' in str(error), 'tried to allocate 107' in str(error))
+refuse()
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError('CUDA out of memory; tried to allocate 107')
+torch.empty = out_of_memory
+refuse()
+"""
+
+
+def test_what_pytorch_says_of_memory_reaches_the_caller():
+    """Its own exception, of its own class: a GPU's is a torch.OutOfMemoryError."""
+    lines = python(REFUSED_MEMORY).stdout.splitlines()
+    assert lines == ["RuntimeError True True"] * 6 + ["OutOfMemoryError True True"] * 6
+
+
 def test_setup_runs_in_this_environment():
     result = subprocess.run([sys.executable, "setup.py", "--name"], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.split()[-1] == "evenconv-cuda", result.stderr

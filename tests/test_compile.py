@@ -1,11 +1,13 @@
 """The operators under torch.compile and torch.export."""
 
+import threading
+
 import pytest
 import torch
 from cases import OPERATORS, Case, given, gradient_like
 from exhaustive import all_but
 
-from evenconv_cuda import functional, use_backend
+from evenconv_cuda import current_backend, functional, use_backend
 
 LAYOUTS = ("contiguous", "channels_last")
 
@@ -68,6 +70,45 @@ def test_compiled_code_follows_the_backend():
     with use_backend("reference"):
         torch.testing.assert_close(compiled(tensors["x"]), y)
     assert seen == [True, False]
+
+
+def test_compiled_code_follows_the_backend_of_its_thread():
+    torch._dynamo.reset()
+    case = Case("xsep_conv2d", shape=(1, 4, 6, 6), dtype=torch.float64)
+    tensors = case.inputs()
+    ran = []
+
+    def spy(graph, example_inputs):
+        name = "fused" if "evenconv_cuda" in graph.code else "reference"
+        return lambda *args: ran.append(name) or graph.forward(*args)
+
+    compiled = torch.compile(lambda x: case.run(functional, tensors | {"x": x}), backend=spy, fullgraph=True)
+    with use_backend("reference"):
+        compiled(tensors["x"])
+        thread = threading.Thread(target=compiled, args=(tensors["x"],))
+        thread.start()
+        thread.join()
+        with use_backend("fused"):
+            compiled(tensors["x"])
+        compiled(tensors["x"])
+    compiled(tensors["x"])
+    assert ran == ["reference", "fused", "fused", "reference", "fused"]
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_backend_inside_compiled_code(backend):
+    torch._dynamo.reset()
+    case = Case("xsep_conv2d", shape=(1, 4, 6, 6), dtype=torch.float64)
+    tensors = case.inputs()
+
+    def both(x):
+        with use_backend("reference"):
+            plain = case.run(functional, tensors | {"x": x})
+        return plain, case.run(functional, tensors | {"x": x})
+
+    plain, fused = torch.compile(both, backend=backend, fullgraph=True)(tensors["x"])
+    torch.testing.assert_close(plain, fused)
+    assert current_backend() == "fused"
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -1,5 +1,7 @@
 """The registered operators: schemas, autocast, vmap, devices."""
 
+import threading
+
 import cases
 import places
 import pytest
@@ -7,7 +9,7 @@ import torch
 from cases import CONVOLUTIONS, OPERATORS, REGISTERED, Case, given, gradient_like, outputs
 from exhaustive import all_but
 
-from evenconv_cuda import functional, ops
+from evenconv_cuda import current_backend, functional, ops, use_backend
 from evenconv_cuda.directions import numbers
 
 everywhere = pytest.mark.usefixtures("place")
@@ -159,3 +161,45 @@ def test_meta_tensors_have_shapes_and_no_data():
     y = case.run(functional, tensors)
     assert y.device.type == "meta"
     assert y.shape == (2, 6, 5, 4)
+
+
+def test_blocks_that_overlap_leave_the_backend_as_it_was():
+    """In two threads, and in one where they end in another order than they began."""
+    entered, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def other():
+        with use_backend("reference"):
+            seen.append(current_backend())
+            entered.set()
+            leave.wait(10)
+        seen.append(current_backend())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(10)
+    with use_backend("fused"):
+        assert current_backend() == "fused"
+        leave.set()
+        thread.join()
+    assert (seen, current_backend()) == (["reference", "fused"], "fused")
+    first, second = use_backend("reference"), use_backend("fused")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert current_backend() == "fused"
+    second.__exit__(None, None, None)
+    assert current_backend() == "fused"
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("names", [("fused", "reference"), ("reference", "fused")], ids=str)
+def test_a_backward_takes_the_backend_of_its_forward(operator, names):
+    case = Case(operator, shape=(2, 6, 9, 8), dtype=torch.float64)
+    tensors = case.inputs()
+    with use_backend(names[0]):
+        y = case.run(functional, tensors)
+    with torch.profiler.profile() as profile, use_backend(names[1]):
+        torch.autograd.grad(y, list(given(tensors).values()), gradient_like(y))
+    ours = [event.key for event in profile.key_averages() if event.key.startswith("evenconv_cuda::")]
+    assert bool(ours) == (names[0] == "fused")

@@ -204,6 +204,34 @@ def test_any_shape(operator, place, data):
     check(case)
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_a_single_map_without_a_batch(operator, layout):
+    case = Case(operator, shape=(1, 6, 7, 8), stride=(2, 1), layout=layout, dtype=torch.float64)
+    tensors = case.inputs()
+    single = tensors | {"x": tensors["x"].detach()[0].requires_grad_()}
+    exact = outputs(case, definition, tensors)
+    found = outputs(case, functional, single, gradient_like(exact["y"])[0])
+    for name, value in found.items():
+        expected = exact[name][0] if name in ("x", "y") else exact[name]
+        assert value.shape == expected.shape
+        torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("strides", [(1, 1, 6, 3), (12, 1, 6, 3), (7, 1, 6, 3), (12, 4, 2, 1), (1, 4, 2, 1)], ids=str)
+@pytest.mark.parametrize("module", [functional, reference])
+def test_an_only_output_channel_of_any_strides(module, strides):
+    """The strides of a size of 1 say nothing, and must not matter."""
+    case = Case("even_conv2d", shape=(2, 3, 5, 4), stride=(2, 1), layout="channels_last", dtype=torch.float64)
+    tensors = case.inputs()
+    weight = tensors["weight"].detach()[:1]
+    tensors |= {"weight": weight.clone().requires_grad_(), "bias": tensors["bias"].detach()[:1].requires_grad_()}
+    exact = outputs(case, definition, tensors)
+    other = torch.empty_strided(weight.shape, strides, dtype=weight.dtype, device=weight.device).copy_(weight)
+    found = outputs(case, module, tensors | {"weight": other.requires_grad_()}, gradient_like(exact["y"]))
+    torch.testing.assert_close(found, exact)
+
+
 def test_elements_more_than_two_to_the_31_apart():
     size = 2**31 + 64
     x = torch.empty(size, dtype=torch.bfloat16, device=places.device()).as_strided((2, 2, 4, 4), (2**31, 16, 4, 1))
