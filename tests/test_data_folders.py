@@ -176,6 +176,18 @@ def test_folders_in_a_class_folder_belong_to_it(tmp_path):
     assert len(data.train) == 11
 
 
+def test_names_that_are_no_text_can_be_printed(tmp_path):
+    image_folder(tmp_path)
+    for split in ("train", "val"):
+        save(tmp_path / split / os.fsdecode(b"caf\xe9") / "0.png", split)
+    (tmp_path / "train" / "bee" / os.fsdecode(b"\xff.png")).write_text("no image")
+    with pytest.raises(ValueError, match=r"bee/\\xff\.png: it is no image"):
+        open_data(f"imagefolder:{tmp_path}", image_size=SIDE)
+    data = open_data(f"imagefolder:{tmp_path}", image_size=SIDE, skip_bad_images=True)
+    assert "caf\\xe9" in data.classes
+    assert [file.rpartition("/")[2] for file, _ in data.left_out] == ["\\xff.png"]
+
+
 def test_files_that_are_not_named_as_images_are_left_alone(tmp_path):
     image_folder(tmp_path)
     for file in ("Thumbs.db", "train/notes.txt", "train/ant/Thumbs.db", "val/ant/list.csv"):

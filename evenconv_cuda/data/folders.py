@@ -37,7 +37,12 @@ def read_image_folder(root: Path) -> tuple[list[str], LabelledFiles, LabelledFil
     for name in tested:
         if name not in label:
             raise ValueError(f"{test / name} is a class that {train} does not have")
-    return classes, labelled(train, classes, label), labelled(test, tested, label)
+    return list(map(printable, classes)), labelled(train, classes, label), labelled(test, tested, label)
+
+
+def printable(name: str) -> str:
+    """A file's name in UTF-8, bytes that are none written as \\xff: what a terminal, a checkpoint and JSON accept."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def class_folders(split: Path) -> list[str]:
