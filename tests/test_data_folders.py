@@ -1,5 +1,9 @@
 """Folders of image files: which files with which labels, and what is wrong named before training starts."""
 
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -113,13 +117,26 @@ def damage(file):
     file.write_bytes(content)
 
 
+def declare(file, width, height):
+    """A whole PNG whose header says that it is so large."""
+    content = bytearray(file.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    file.write_bytes(content)
+
+
 BAD_FILES = {
     "png cut off": ("c.png", lambda file: truncate(file, 0.6)),
     "png without its last bytes": ("c.png", lambda file: truncate(file, 0.97)),
     "jpeg cut off": ("c.jpg", lambda file: truncate(file, 0.8)),
     "text": ("c.png", lambda file: file.write_text("no image")),
     "empty": ("c.png", lambda file: file.write_bytes(b"")),
-    "folder": ("c.png", lambda file: (file.unlink(), file.mkdir())),
+    "pipe": ("c.png", lambda file: (file.unlink(), os.mkfifo(file))),
+    "device": ("c.png", lambda file: (file.unlink(), file.symlink_to("/dev/zero"))),
+    "link to nothing": ("c.png", lambda file: (file.unlink(), file.symlink_to("nowhere"))),
+    "floating-point numbers": ("c.tif", lambda file: Image.fromarray(np.ones((9, 9), np.float32)).save(file)),
+    "more pixels than Pillow allows": ("c.png", lambda file: declare(file, 13000, 13000)),
+    "a format that starts a program": ("c.png", lambda file: Image.open(file).save(file, format="EPS")),
 }
 
 
@@ -142,6 +159,42 @@ def test_bad_image_is_named_or_left_out(name, spoil, tmp_path):
     assert reason
     assert (len(data.train), len(data.test)) == (9, 4)
     assert len(contents(data.train)) == 9
+
+
+def test_folders_in_a_class_folder_belong_to_it(tmp_path):
+    image_folder(tmp_path)
+    cat = tmp_path / "train" / "cat"
+    save(cat / "wild" / "far" / "0.PNG", "far")
+    save(cat / "wild" / "1.png", "near")
+    (cat / "wild" / "again").symlink_to(cat)
+    (cat / "empty").mkdir()
+    data = open_data(f"imagefolder:{tmp_path}", image_size=SIDE)
+    expected = {pixels(("train", "cat", n)).tobytes() for n in range(3)} | {
+        pixels(k).tobytes() for k in ("far", "near")
+    }
+    assert {image for image, label in contents(data.train) if label == data.classes.index("cat")} == expected
+    assert len(data.train) == 11
+
+
+def test_names_that_are_no_text_can_be_printed(tmp_path):
+    image_folder(tmp_path)
+    for split in ("train", "val"):
+        save(tmp_path / split / os.fsdecode(b"caf\xe9") / "0.png", split)
+    (tmp_path / "train" / "bee" / os.fsdecode(b"\xff.png")).write_text("no image")
+    with pytest.raises(ValueError, match=r"bee/\\xff\.png: it is no image"):
+        open_data(f"imagefolder:{tmp_path}", image_size=SIDE)
+    data = open_data(f"imagefolder:{tmp_path}", image_size=SIDE, skip_bad_images=True)
+    assert "caf\\xe9" in data.classes
+    assert [file.rpartition("/")[2] for file, _ in data.left_out] == ["\\xff.png"]
+
+
+def test_files_that_are_not_named_as_images_are_left_alone(tmp_path):
+    image_folder(tmp_path)
+    for file in ("Thumbs.db", "train/notes.txt", "train/ant/Thumbs.db", "val/ant/list.csv"):
+        (tmp_path / file).write_text("no image")
+    os.mkfifo(tmp_path / "train" / "ant" / "pipe")
+    data = open_data(f"imagefolder:{tmp_path}", image_size=SIDE)
+    assert (len(data.train), len(data.test), data.left_out) == (9, 4, [])
 
 
 def test_damage_that_only_decoding_finds_is_named_by_the_batch(tmp_path):
@@ -167,7 +220,7 @@ def test_only_the_first_bad_files_are_listed(tmp_path):
         (tmp_path / "train" / "ant" / f"bad{n}.png").write_text("no image")
     with pytest.raises(ValueError, match="9 of 22 files are bad") as refused:
         open_data(f"imagefolder:{tmp_path}", image_size=SIDE)
-    assert str(refused.value).count("no image that Pillow knows") == 5
+    assert str(refused.value).count("it is no image that is one of BMP, GIF, JPEG") == 5
 
 
 @pytest.mark.parametrize(("split", "name"), [("train", "class ant"), ("val", "no test image is left")])
@@ -201,7 +254,7 @@ def replace(root, path, old, new):
 WRONG_FOLDERS = [
     (image_folder, classes_at_the_top, "has no folder train; accepted is DIR/train/CLASS"),
     (image_folder, lambda root: remove(root, "val"), "has no folder val or test; accepted is DIR/train/CLASS"),
-    (image_folder, lambda root: (root / "train" / "dog").mkdir(), "train/dog is empty; accepted"),
+    (image_folder, lambda root: (root / "train" / "dog").mkdir(), "train/dog has no image; accepted"),
     (image_folder, lambda root: (root / "val" / "bee").rename(root / "val" / "dog"), "val/dog is a class that .*train"),
     (image_folder, lambda root: [remove(root, f"val/{name}") for name in COUNTS["val"]], "val has no class folders"),
     (tiny_imagenet, lambda root: remove(root, "wnids.txt"), "wnids.txt is missing; tinyimagenet takes the folder"),
@@ -209,7 +262,7 @@ WRONG_FOLDERS = [
     (tiny_imagenet, lambda root: remove(root, "val/val_annotations.txt"), "val_annotations.txt is missing"),
     (tiny_imagenet, lambda root: remove(root, "train/n03"), "the folder .*train/n03/images is missing"),
     (tiny_imagenet, lambda root: [remove(root, f"train/n03/images/n03_{n}.JPEG") for n in range(2)],
-     "train/n03/images is empty"),
+     "train/n03/images has no image"),
     (tiny_imagenet, lambda root: (root / "train" / "n00").mkdir(), "train/n00 is no class of wnids.txt"),
     (tiny_imagenet, lambda root: replace(root, "words.txt", "n03", "n04"), "words.txt does not have the class n03"),
     (tiny_imagenet, lambda root: replace(root, "wnids.txt", "n03", "n02"), "wnids.txt names no class or one twice"),

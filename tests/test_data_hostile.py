@@ -99,7 +99,7 @@ def test_nested_meta_is_refused(key, tmp_path):
 def test_a_file_larger_than_any_batch_is_not_read(tmp_path):
     cifar10(tmp_path)
     os.truncate(tmp_path / "data_batch_2", 2**40)
-    with pytest.raises(ValueError, match=r"data_batch_2 .*it has 1099511627776 bytes; accepted are 268435456"):
+    with pytest.raises(ValueError, match=r"data_batch_2 has 1099511627776 bytes; accepted are 268435456"):
         open_data(f"cifar10:{tmp_path}")
 
 

@@ -1,11 +1,13 @@
 """How files become pixels: modes, test crops and random crops that can be repeated."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
 
 from evenconv_cuda.data import loader, open_data
-from evenconv_cuda.data.image_files import rgb as converted
+from evenconv_cuda.data.image_files import decoded
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
@@ -34,13 +36,44 @@ def test_sixteen_bits_of_grey_keep_their_upper_eight(tmp_path):
     assert (rgb(Image.fromarray(GREY.astype(np.uint16) * 256 + 99), tmp_path) == GREY[..., None]).all()
 
 
-def test_eight_bits_of_grey_in_wide_numbers_stay():
-    assert (np.asarray(converted(Image.fromarray(GREY.astype(np.int32)))) == GREY[..., None]).all()
+@pytest.mark.parametrize(("level", "expected"), [(250, 0), (260, 1), (32768, 128), (65535, 255)])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_the_depth_of_a_file_is_its_scale_whatever_its_maximum(suffix, level, expected, tmp_path):
+    file = tmp_path / f"image.{suffix}"
+    Image.fromarray(np.full((3, 3), level, np.uint16)).save(file)
+    assert np.asarray(decoded(file)).tolist() == [[[expected] * 3] * 3] * 3
 
 
-def test_floating_point_pixels_are_refused():
-    with pytest.raises(ValueError, match=r"its pixels are floating-point numbers; accepted are whole ones"):
-        converted(Image.fromarray(GREY.astype(np.float32)))
+def twelve_bit_tiff(levels):
+    """A row of an even number of pixels, two of them packed into three bytes."""
+    row = b"".join((a << 12 | b).to_bytes(3, "big") for a, b in zip(levels[::2], levels[1::2]))
+    tags = {256: len(levels), 257: 1, 258: 12, 259: 1, 262: 1, 273: 128, 277: 1, 278: 1, 279: len(row)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return (b"II*\0" + struct.pack("<I", 8) + directory).ljust(128, b"\0") + row
+
+
+def test_twelve_bits_of_grey_are_scaled_by_twelve(tmp_path):
+    (tmp_path / "image.tif").write_bytes(twelve_bit_tiff([0, 16, 2048, 4095]))
+    assert np.asarray(decoded(tmp_path / "image.tif"))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_scale_are_refused(dtype, tmp_path):
+    Image.fromarray(GREY.astype(dtype)).save(tmp_path / "image.tif")
+    with pytest.raises(
+        ValueError, match=r"its pixels are floating-point, signed or 32-bit numbers; accepted are whole"
+    ):
+        decoded(tmp_path / "image.tif")
+
+
+def test_pillows_limit_on_pixels_holds(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "image.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9)
+    decoded(tmp_path / "image.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    with pytest.raises(ValueError, match="it has 9 pixels; accepted are 8"):
+        decoded(tmp_path / "image.png")
 
 
 def test_black_and_white(tmp_path):

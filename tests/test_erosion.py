@@ -186,7 +186,7 @@ def test_unreadable_images_are_named(tmp_path):
     with pytest.raises(ValueError, match=f"{tmp_path} holds no image; accepted"):
         read_images(tmp_path, 8)
     (tmp_path / "broken.png").write_text("not an image")
-    with pytest.raises(ValueError, match=r"broken\.png is not an image that Pillow reads"):
+    with pytest.raises(ValueError, match=r"broken\.png is not an image that is read"):
         read_images(tmp_path, 8)
 
 

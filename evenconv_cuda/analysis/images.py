@@ -23,22 +23,23 @@ def digits(size: int) -> Tensor:
 
 def read_images(path: Path, size: int) -> Tensor:
     """An image file, or every one in a directory: grey values 0 to 1, the central square, resized."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    from ..data.folders import SUFFIXES
+    from ..data.image_files import decoded
 
     if path.is_dir():
-        suffixes = Image.registered_extensions()
-        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in suffixes)
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(SUFFIXES))
         if not files:
-            raise ValueError(f"{path} holds no image; accepted is a directory of files that Pillow reads")
+            raise ValueError(f"{path} holds no image; accepted is a directory of files {', '.join(SUFFIXES)}")
     else:
         files = [path]
     images = []
     for file in files:
         try:
-            with Image.open(file) as image:
-                grey = ImageOps.fit(ImageOps.exif_transpose(image).convert("L"), (size, size))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{file} is not an image that Pillow reads: {error}") from error
+            grey = ImageOps.fit(ImageOps.exif_transpose(decoded(file)).convert("L"), (size, size))
+        except Exception as error:  # Pillow's readers raise whatever broken bytes lead to.
+            raise ValueError(f"{file} is not an image that is read: {error}") from error
         images.append(torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(1, size, size))
     return torch.stack(images) / 255
 

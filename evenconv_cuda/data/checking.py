@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
+
+from .image_files import decoded, opened
 
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 CHUNK = 64
@@ -34,13 +35,12 @@ def defects(files: Sequence[str], whole: bool) -> dict[str, str]:
 
 def defect(file: str, whole: bool) -> str | None:
     try:
-        with Image.open(file) as image:
-            if whole or not ends_well(file, image.format):
-                image.load()
-    except UnidentifiedImageError:
-        return "no image that Pillow knows"
+        with opened(file) as image:
+            decode = whole or not ends_well(file, image.format)
+        if decode:
+            decoded(file)
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead to.
-        return str(error)
+        return str(error) or type(error).__name__
     return None
 
 

@@ -75,8 +75,9 @@ def read(name: str, root: Path) -> tuple[list[str], MemoryImages, MemoryImages]:
 
 
 def unpickle(file: Path) -> dict:
+    packed = read_bytes(file, MOST_BYTES)
     try:
-        content = read_pickle(read_bytes(file, MOST_BYTES))
+        content = read_pickle(packed)
     except Exception as error:  # A pickle that is broken raises whatever its bytes happen to lead to.
         raise ValueError(f"{file} cannot be read as a pickle of arrays: {error}") from error
     if not isinstance(content, dict):

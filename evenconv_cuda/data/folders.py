@@ -6,19 +6,25 @@ import os
 from pathlib import Path
 
 from .image_files import LabelledFiles
+from .regular import read_bytes
 
 IMAGE_FOLDER = "DIR/train/CLASS/* and DIR/val/CLASS/* or DIR/test/CLASS/*"
 TINY_FOLDER = "tiny-imagenet-200"
+MOST_BYTES = 2**24
+"""Of a file of text; words.txt of ImageNet has 2.7 MB."""
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def read_image_folder(root: Path) -> tuple[list[str], LabelledFiles, LabelledFiles]:
     """Class names, training and test files; the names of the folders in ``train``, sorted, are the classes.
 
-    Every entry of a class folder is taken for an image, those with a leading dot aside.
+    An image is what lies in a class folder, or in folders within it, and has the suffix of one; other files and those
+    with a leading dot are left alone.
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: a class folder is empty, or ``train`` does not have a class of the test images.
+        ValueError: a class folder has no image, or ``train`` does not have a class of the test images.
     """
     train = root / "train"
     test = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
@@ -31,7 +37,12 @@ def read_image_folder(root: Path) -> tuple[list[str], LabelledFiles, LabelledFil
     for name in tested:
         if name not in label:
             raise ValueError(f"{test / name} is a class that {train} does not have")
-    return classes, labelled(train, classes, label), labelled(test, tested, label)
+    return list(map(printable, classes)), labelled(train, classes, label), labelled(test, tested, label)
+
+
+def printable(name: str) -> str:
+    """A file's name in UTF-8, bytes that are none written as \\xff: what a terminal, a checkpoint and JSON accept."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def class_folders(split: Path) -> list[str]:
@@ -91,14 +102,27 @@ def annotated(split: Path, label: dict[str, int]) -> LabelledFiles:
 def lines(file: Path) -> list[str]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; tinyimagenet takes the folder {TINY_FOLDER} of its archive")
-    return file.read_text("utf-8", errors="replace").splitlines()
+    return read_bytes(file, MOST_BYTES).decode(errors="replace").splitlines()
 
 
 def images_in(folder: Path) -> list[str]:
-    names = listing(folder)
-    if not names:
-        raise ValueError(f"{folder} is empty; accepted is a folder with images")
-    return names
+    """Paths within the folder, and the folders in it, of what has an image's suffix; no folder is entered twice."""
+    found, entered, pending = [], set(), [""]
+    while pending:
+        within = pending.pop()
+        names = listing(folder / within)
+        status = os.stat(folder / within)
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for path in (os.path.join(within, name) for name in names):
+            if os.path.isdir(folder / path):
+                pending.append(path)
+            elif path.lower().endswith(SUFFIXES):
+                found.append(path)
+    if not found:
+        raise ValueError(f"{folder} has no image; accepted is a folder with files {', '.join(SUFFIXES)}")
+    return sorted(found)
 
 
 def listing(folder: Path) -> list[str]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 LabelledFiles = list[tuple[str, int]]
 Box = tuple[float, float, float, float]
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow decodes by itself: some of its other readers start programs."""
+
+BITS_PER_SAMPLE = 258
 LARGEST_SMALL = 64
 """Up to this size images are taken whole, as CIFAR's are, and the batch's augmentation shifts them."""
 
@@ -53,7 +59,11 @@ class FileImages(Dataset):
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
 
     def image(self, index: int, key: str) -> np.ndarray:
-        image = decoded(self.files[index][0])
+        file = self.files[index][0]
+        try:
+            image = decoded(file)
+        except Exception as error:
+            raise ValueError(f"{file} does not decode: {error}") from error
         if self.size <= LARGEST_SMALL:
             box = central_box(*image.size, 1)
         elif self.training:
@@ -66,24 +76,47 @@ class FileImages(Dataset):
         return FileImages([self.files[index] for index in indices], self.size, self.training)
 
 
-def decoded(file: str) -> Image.Image:
-    """In RGB: grey three times, palettes looked up, opacity dropped."""
+def decoded(file: str | Path) -> Image.Image:
+    """In RGB: grey three times, of 16 bits the upper eight, palettes looked up, opacity dropped.
+
+    Raises:
+        Exception: of many types, as broken bytes lead to, with what is wrong with the file.
+    """
+    with opened(file) as image:
+        image.load()
+        return rgb(image)
+
+
+def opened(file: str | Path) -> Image.Image:
+    """The image with its header read; Pillow's limit on the pixels of an image is an error, not a warning."""
+    if not os.path.isfile(file):
+        raise ValueError("it is no regular file")
     try:
-        with Image.open(file) as image:
-            return rgb(image)
-    except Exception as error:  # Pillow's readers raise whatever broken bytes lead to.
-        raise ValueError(f"{file} does not decode: {error}") from error
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is no image that is one of {', '.join(FORMATS)}") from error
+    pixels = image.width * image.height
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        image.close()
+        raise ValueError(f"it has {pixels} pixels; accepted are {Image.MAX_IMAGE_PIXELS}, PIL.Image.MAX_IMAGE_PIXELS")
+    return image
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion would clip them to 8.
-        levels = np.asarray(image)
-        image = Image.fromarray((levels >> 8 if levels.max() > 255 else levels).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; accepted are whole ones")
+    if image.mode.startswith(("I", "F")):  # Pillow's own conversion would clip the levels.
+        image = Image.fromarray((np.asarray(image) >> (depth(image) - 8)).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def depth(image: Image.Image) -> int:
+    """Bits of grey. Pillow keeps 16 of PNG and PPM in modes of 16 or 32 bits, and 12 of TIFF in those of 16."""
+    if image.format in ("PNG", "PPM") and image.mode != "F":
+        return 16
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        return image.tag_v2[BITS_PER_SAMPLE][0]
+    raise ValueError("its pixels are floating-point, signed or 32-bit numbers; accepted are whole ones of 8 to 16 bits")
 
 
 def central_box(width: int, height: int, share: float) -> Box:

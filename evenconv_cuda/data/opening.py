@@ -86,7 +86,7 @@ def from_files(
     kind: str, root: Path, image_size: int | None, skip_bad_images: bool, subset: int | None, seed: int
 ) -> ImageData:
     from .checking import defects
-    from .folders import read_image_folder, read_tiny_imagenet
+    from .folders import printable, read_image_folder, read_tiny_imagenet
     from .image_files import LARGEST_SMALL, FileImages
 
     size = FILE_SIZES[kind] if image_size is None else image_size
@@ -95,7 +95,7 @@ def from_files(
     classes, train, test = (read_tiny_imagenet if kind == "tinyimagenet" else read_image_folder)(root)
     bad = defects([file for file, _ in train + test], whole=skip_bad_images)
     if bad and not skip_bad_images:
-        listed = "; ".join(f"{file}: {reason}" for file, reason in list(bad.items())[:LISTED])
+        listed = "; ".join(f"{printable(file)}: {reason}" for file, reason in list(bad.items())[:LISTED])
         raise ValueError(f"{len(bad)} of {len(train + test)} files are bad, skip_bad_images leaves them out: {listed}")
     train, test = ([entry for entry in part if entry[0] not in bad] for part in (train, test))
     trained = {label for _, label in train}
@@ -120,7 +120,7 @@ def from_files(
         mean,
         std,
         pad=4 if size <= LARGEST_SMALL else 0,
-        left_out=list(bad.items()),
+        left_out=[(printable(file), reason) for file, reason in bad.items()],
     )
 
 

@@ -1,19 +1,18 @@
-"""Files from strangers, opened only if they are regular: a pipe or a device can be read for ever."""
+"""Whole files from strangers, opened only if they are regular and not too large: pipes and devices have no end."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 
-def require_regular(file: str | Path) -> None:
-    if not os.path.isfile(file):
-        raise ValueError("it is no regular file")
-
-
 def read_bytes(file: Path, most: int) -> bytes:
-    """The content of a regular file of at most ``most`` bytes."""
-    require_regular(file)
+    """The content of a regular file of at most ``most`` bytes.
+
+    Raises:
+        ValueError: it is another file.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} is no regular file")
     if (size := file.stat().st_size) > most:
-        raise ValueError(f"it has {size} bytes; accepted are {most}")
+        raise ValueError(f"{file} has {size} bytes; accepted are {most}")
     return file.read_bytes()

@@ -31,8 +31,9 @@ def read(root: Path) -> tuple[list[str], MemoryImages, MemoryImages]:
 
 
 def images(file: Path) -> MemoryImages:
+    packed = read_bytes(file, MOST_BYTES)
     try:
-        content = read_arrays(read_bytes(file, MOST_BYTES), ("X", "y"))
+        content = read_arrays(packed, ("X", "y"))
     except (ValueError, zlib.error) as error:
         raise ValueError(f"{file} cannot be read as a MATLAB file: {error}") from error
     for name in ("X", "y"):
