@@ -97,7 +97,7 @@ LAYERS = [
     (lambda: nn.XSepConv2d(6, 8, 3), r"out_channels is 8; accepted is in_channels, 6"),
     (lambda: nn.XSepConv2d(6, 6, 3, groups=2), r"groups is 2; accepted is in_channels, 6"),
     (lambda: nn.XSepConv2d(6, 6, 3, 3), r"stride is 3"),
-    (lambda: nn.XSepConv2d(6, 6, 3, 1, 1), r"padding is 1; accepted is 'same'"),
+    (lambda: nn.XSepConv2d(6, 6, 3, 1, 2), r"padding is 2; accepted is 'same' and kernel_size // 2, 1"),
     (lambda: nn.XSepConv2d(6, 6, 3, directions="up"), r"directions is 'up'"),
     (lambda: nn.SeparableDepthwiseConv2d(6, 6, 2), r"kernel_size is 2"),
     (lambda: nn.SeparableDepthwiseConv2d(6, 6, 3, dilation=2), r"dilation is 2; accepted is 1"),
