@@ -28,7 +28,7 @@ class ChannelGroups(torch.nn.Module):
     refuse it; the constructors here take the directions from it.
     """
 
-    padding: str
+    padding: str | tuple[int, ...]
 
     @property
     def directions(self) -> tuple[str, str, str, str]:
