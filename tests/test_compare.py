@@ -42,6 +42,7 @@ def results(out):
     return json.loads((out / "comparison.json").read_text())
 
 
+@pytest.mark.exhaustive
 def test_every_network_is_trained_with_every_seed(in_process, tmp_path, capsys):
     main(arguments(tmp_path))
     shared = [*SMALL, "--epochs", "1"]
@@ -68,6 +69,7 @@ def test_every_network_is_trained_with_every_seed(in_process, tmp_path, capsys):
     assert (tmp_path / "comparison.png").read_bytes().startswith(PNG_SIGNATURE)
 
 
+@pytest.mark.exhaustive
 def test_finished_runs_are_skipped_and_a_started_one_goes_on(in_process, tmp_path, capsys):
     main(arguments(tmp_path, seeds=1))
     first = results(tmp_path)

@@ -46,7 +46,7 @@ def test_reference_backend_agrees(name, conv):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", all_but(SMALL, NAMES))
 def test_save_and_load(name):
     x = images(name)
     model, other = (
@@ -64,7 +64,7 @@ def test_save_and_load(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", all_but(FEW, NAMES))
+@pytest.mark.parametrize("name", all_but(FEW[:1], NAMES))
 def test_compile(name):
     torch._dynamo.reset()
     x = images(name)
@@ -73,7 +73,8 @@ def test_compile(name):
     torch.testing.assert_close(compiled(x), model(x))
 
 
-@pytest.mark.parametrize("name", all_but(FEW[:1], FEW))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", FEW)
 def test_compile_of_a_training_step(name):
     torch._dynamo.reset()
     model = create_model(name, conv=paper_conv(name))
@@ -98,8 +99,9 @@ def test_to_standard(name, conv):
     assert (plain(x) - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
+@pytest.mark.exhaustive
 @torch.no_grad()
-@pytest.mark.parametrize("name", all_but(FEW[:1], ["resnet20", "resnet50_half", "mobilenet_v3_small_cifar"]))
+@pytest.mark.parametrize("name", [*FEW, "resnet50_half"])
 def test_onnx(name, tmp_path):
     x = images(name, 16)  # as many as keep the statistics from amplifying rounding
     model = with_statistics(create_model(name, conv=paper_conv(name)), x)

@@ -165,6 +165,7 @@ def test_channels_last_and_precision_reach_the_network(tmp_path, monkeypatch):
     assert math.isfinite(summary(tmp_path)["loss"])
 
 
+@pytest.mark.exhaustive
 def test_compiled_is_the_same_network(trained, tmp_path, monkeypatch):
     """The compiler's front end without its code generator, whose minute is spared here."""
     graphs, compile_module = [], torch.nn.Module.compile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,19 @@ _KERNELS = KeptKernels()
 
 class _OverParameterised(torch.nn.Module):
     """``W``, ``D`` and ``d_diag`` in place of the weight of ``plain``, a convolution on the meta device."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, int]
+    groups: int
+    padding_mode: str
+    W: Parameter
+    D: Parameter | None
+    d_diag: Tensor | None
+    bias: Parameter | None
 
     def __init__(self, plain: torch.nn.Conv2d, d_mul: int | None, device, dtype):
         super().__init__()
@@ -69,17 +83,8 @@ class _OverParameterised(torch.nn.Module):
         kernel = self._kernel()
         return kernel if self.D is None else kernel.as_subclass(ComputedWeight)
 
-    def __setattr__(self, name: str, value) -> None:
-        if name == "weight":  # which torch.nn.Module would register as a parameter beside W
-            self._make(value)
-        else:
-            super().__setattr__(name, value)
-
-    def train(self, mode: bool = True) -> _OverParameterised:
-        _KERNELS.clear(self)
-        return super().train(mode)
-
-    def _make(self, weight: Tensor) -> None:
+    @weight.setter
+    def weight(self, weight: Tensor) -> None:
         taps = math.prod(self.kernel_size)
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         if weight.shape != shape:
@@ -88,6 +93,16 @@ class _OverParameterised(torch.nn.Module):
             self.W.zero_()[:, :, :taps] = weight.flatten(2)
             if self.D is not None:
                 self.D.zero_()
+
+    def __setattr__(self, name: str, value) -> None:
+        if name == "weight":  # which torch.nn.Module would register as a parameter beside W
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def train(self, mode: bool = True) -> Self:
+        _KERNELS.clear(self)
+        return super().train(mode)
 
     def _kernel(self) -> Tensor:
         if self.D is None:
@@ -104,7 +119,7 @@ class _OverParameterised(torch.nn.Module):
     def load_plain_(self, plain: torch.nn.Conv2d) -> None:
         """Take over a convolution's weight and bias, so that this layer computes what it does; frozen ones stay
         frozen."""
-        self._make(plain.weight)
+        self.weight = plain.weight
         for parameter in filter(lambda parameter: parameter is not None, (self.W, self.D)):
             parameter.requires_grad_(plain.weight.requires_grad)
         if self.bias is not None:

@@ -28,7 +28,7 @@ class ChannelGroups(torch.nn.Module):
     refuse it; the constructors here take the directions from it.
     """
 
-    padding: str
+    padding: str | tuple[int, ...]
 
     @property
     def directions(self) -> tuple[str, str, str, str]:
@@ -110,9 +110,11 @@ class ChannelGroups(torch.nn.Module):
         return ", ".join(filter(None, [others, f"directions={names!r}{sizes}"]))
 
     def get_extra_state(self) -> Tensor:
-        sizes = () if self._uniform else self._group_sizes
         device = next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
-        return torch.tensor([*numbers(self._directions), *sizes], device=device)
+        return torch.tensor(self._state(), device=device)
+
+    def _state(self) -> list[int]:
+        return [*numbers(self._directions), *(() if self._uniform else self._group_sizes)]
 
     def set_extra_state(self, state: Tensor) -> None:
         """Nothing to set: what differs from the layer's is refused before anything is loaded."""
@@ -133,7 +135,7 @@ class ChannelGroups(torch.nn.Module):
         given = state.tolist() if isinstance(state, Tensor) and state.dim() == 1 else []
         if len(given) not in (4, 8) or any(number not in range(len(NAMES)) for number in given[:4]):
             return f"_extra_state is {state!r}; accepted are the numbers of four directions, and four group sizes"
-        if given == (own := self.get_extra_state().tolist()):
+        if given == (own := self._state()):
             return None
         return f"the state has {_words(given)}, the layer {_words(own)}; accepted are equal ones"
 

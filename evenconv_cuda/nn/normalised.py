@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from .. import checks
 from .. import functional as EF
@@ -39,6 +40,12 @@ class XSepConv2dNormActivation(ChannelGroups, _SeparatedConv2d):
     Source: Chen et al., arXiv 2002.12046, section 3. Whether anything stands between the passes is not settled there;
     this is the form of a third party's implementation.
     """
+
+    weight_even: Parameter
+    norm_even: torch.nn.Module
+    norm_row: torch.nn.Module
+    norm_col: torch.nn.Module
+    act: torch.nn.Module | None
 
     def __init__(
         self,

@@ -19,6 +19,19 @@ from .groups import ChannelGroups, plain_padding, read_groups
 class _SeparatedConv2d(torch.nn.Module):
     """Depthwise passes one after another, each with a weight and, with ``bias``, a bias of its own."""
 
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, int]
+    padding_mode: str
+    weight_row: Parameter
+    weight_col: Parameter
+    bias_row: Parameter | None
+    bias_col: Parameter | None
+
     def __init__(self, in_channels, out_channels, kernel_size, stride, groups, bias, kernels, device, dtype):
         super().__init__()
         check_depthwise(in_channels, out_channels, groups)
@@ -100,6 +113,9 @@ class XSepConv2d(ChannelGroups, _SeparatedConv2d):
 
     Source: Chen et al., arXiv 2002.12046, section 3.
     """
+
+    weight_even: Parameter
+    bias_even: Parameter | None
 
     def __init__(
         self,
