@@ -5,6 +5,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 SNIPPET = """
 from torch import Tensor, nn as tnn
 from evenconv_cuda import nn
@@ -31,10 +33,11 @@ nn.prune(nn.C4sp(8, 8, (4, 4)), keep_in=[0, 1])
 nn.C2sp(3, 8, bais=False)  # wrong: bais
 nn.C4sp("3", 8)  # wrong: "str"
 nn.C4sp(3, 8, stride="2")  # wrong: "str"
-xsep.weight_evn.data_ptr()  # wrong: "Module"
+xsep.weight_evn.data_ptr()  # wrong: not callable
 """
 
 
+@pytest.mark.exhaustive
 def test_a_users_snippet(tmp_path, request):
     """The first run reads all of PyTorch's types, the next ones what the cache has of them."""
     source = Path(tmp_path, "snippet.py")
