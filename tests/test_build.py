@@ -288,6 +288,7 @@ def test_a_torch_that_is_too_old_is_named():
     assert "needs PyTorch 2.11 or newer; this is 2.9.0" in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_sdist_has_every_file_of_the_project(tmp_path):
     """Tests with their helpers, benchmarks and Makefile among them."""
     if not (ROOT / ".git").exists():

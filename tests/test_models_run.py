@@ -19,11 +19,12 @@ EVERY = [(name, conv) for name in NAMES for conv in (convs_of(name) if name in S
 """Each network, and one of each make with every convolution."""
 
 FEW = ("resnet20", "mobilenet_v3_small_cifar")
+OF_FEW = [(name, conv) for name, conv in EVERY if name in FEW]
 
 OWN = (nn.EvenConv2d, nn.XSepConv2d, nn.XSepConv2dNormActivation)
 
 
-@pytest.mark.parametrize(("name", "conv"), EVERY)
+@pytest.mark.parametrize(("name", "conv"), all_but(OF_FEW, EVERY))
 def test_training_step(name, conv):
     model = create_model(name, num_classes=7, conv=conv)
     y = model(images(name))
@@ -33,7 +34,7 @@ def test_training_step(name, conv):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "conv"), [(name, conv) for name, conv in EVERY if name in SMALL])
+@pytest.mark.parametrize(("name", "conv"), all_but(OF_FEW, [(name, conv) for name, conv in EVERY if name in SMALL]))
 def test_reference_backend_agrees(name, conv):
     x = images(name).double()
     model = with_statistics(create_model(name, conv=conv).double(), x)
@@ -46,7 +47,7 @@ def test_reference_backend_agrees(name, conv):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", all_but(SMALL, NAMES))
+@pytest.mark.parametrize("name", all_but(FEW, NAMES))
 def test_save_and_load(name):
     x = images(name)
     model, other = (
@@ -64,7 +65,8 @@ def test_save_and_load(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", all_but(FEW[:1], NAMES))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", NAMES)
 def test_compile(name):
     torch._dynamo.reset()
     x = images(name)
@@ -89,7 +91,7 @@ def test_compile_of_a_training_step(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "conv"), EVERY)
+@pytest.mark.parametrize(("name", "conv"), all_but(OF_FEW, EVERY))
 def test_to_standard(name, conv):
     x = images(name).double()
     model = with_statistics(create_model(name, conv=conv).double(), x)
