@@ -33,7 +33,6 @@ nn.prune(nn.C4sp(8, 8, (4, 4)), keep_in=[0, 1])
 nn.C2sp(3, 8, bais=False)  # wrong: bais
 nn.C4sp("3", 8)  # wrong: "str"
 nn.C4sp(3, 8, stride="2")  # wrong: "str"
-xsep.weight_evn.data_ptr()  # wrong: not callable
 """
 
 
