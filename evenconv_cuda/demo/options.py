@@ -14,7 +14,7 @@ QUICK = {"epochs": 1, "width": 4}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--epochs", type=positive, default=8, help="passes over the training images")
+    add("--epochs", type=positive, default=5, help="passes over the training images")
     add("--batch-size", type=positive, default=64, help="images in a step")
     add("--lr", type=rate, default=3e-3, help="peak learning rate of the one-cycle schedule (AdamW)")
     add("--width", type=positive, default=16, help="channels of the first block")
