@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from evenconv_cuda.data import open_data
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tqdm")
+checking = pytest.importorskip("evenconv_cuda.data.checking")
 
 SIDE = 8
 
@@ -289,3 +291,66 @@ def test_wrong_image_size_is_named(tmp_path):
     image_folder(tmp_path)
     with pytest.raises(ValueError, match="image_size is 0; accepted"):
         open_data(f"imagefolder:{tmp_path}", image_size=0)
+
+
+@pytest.mark.parametrize(("large", "alone"), [(SIDE**2 - 1, True), (SIDE**2, False)])
+def test_large_images_are_decoded_one_after_the_other(large, alone, tmp_path, monkeypatch):
+    """Each decoding looks how many have begun; those that need not be alone wait until another has."""
+    image_folder(tmp_path)
+    begun, most, begin = [], [], threading.Barrier(2)
+
+    def counted(file):
+        begun.append(file)
+        if not alone:
+            begin.wait(timeout=60)
+        most.append(len(begun))
+        begun.pop()
+
+    monkeypatch.setattr(checking, "CHUNK", 1)
+    monkeypatch.setattr(checking, "LARGE", large)
+    monkeypatch.setattr(checking, "decoded", counted)
+    files = [str(file) for file in sorted((tmp_path / "train" / "ant").iterdir())]
+    assert checking.defects(files, whole=True) == {}
+    assert len(most) == 4
+    assert (max(most) == 1) == alone
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    file = with_bad_file(tmp_path, "c.webp", lambda file: os.truncate(file, 2**40))
+    with pytest.raises(ValueError, match=rf"{file}: it has 1099511627776 bytes; accepted are 536870912"):
+        open_data(f"imagefolder:{tmp_path}", image_size=SIDE)
+
+
+def test_every_suffix_of_a_format_is_an_images(tmp_path):
+    image_folder(tmp_path)
+    for suffix in ("jfif", "JPE", "pnm", "apng"):
+        save(tmp_path / "train" / "ant" / f"more.{suffix}", suffix)
+    assert len(open_data(f"imagefolder:{tmp_path}", image_size=SIDE).train) == 13
+
+
+def test_test_images_alone_take_the_classes_that_are_given(tmp_path):
+    image_folder(tmp_path)
+    remove(tmp_path, "train")
+    classes = ["zebra", "cat", "bee", "ant"]
+    data = open_data(f"imagefolder:{tmp_path}", image_size=SIDE, classes=classes)
+    assert (data.classes, len(data.train)) == (classes, 0)
+    assert contents(data.test) == {
+        (pixels(("val", name, n)).tobytes(), classes.index(name)) for name, k in COUNTS["val"].items() for n in range(k)
+    }
+    with pytest.raises(ValueError, match="val/cat is a class that is none of zebra, bee, ant"):
+        open_data(f"imagefolder:{tmp_path}", image_size=SIDE, classes=["zebra", "bee", "ant"])
+
+
+def test_annotated_images_alone_are_enough_where_classes_are_given(tmp_path):
+    tiny_imagenet(tmp_path)
+    whole = contents(open_data(f"tinyimagenet:{tmp_path}").test)
+    remove(tmp_path, "train")
+    data = open_data(f"tinyimagenet:{tmp_path}", classes=["eel", "goldfish, Carassius", "newt"])
+    assert contents(data.test) == whole
+    assert len(data.train) == 0
+
+
+def test_a_training_folder_says_the_classes_even_where_some_are_given(tmp_path):
+    image_folder(tmp_path)
+    data = open_data(f"imagefolder:{tmp_path}", image_size=SIDE, classes=["cat"])
+    assert (data.classes, len(data.train)) == (["ant", "bee", "cat"], 9)

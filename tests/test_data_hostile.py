@@ -9,6 +9,7 @@ import pytest
 from archives import ROWS, cifar10, rows, svhn
 
 from evenconv_cuda.data import open_data
+from evenconv_cuda.data.regular import open_regular
 
 GOOD = {b"data": rows(0), b"labels": [0] * ROWS}
 
@@ -99,7 +100,7 @@ def test_nested_meta_is_refused(key, tmp_path):
 def test_a_file_larger_than_any_batch_is_not_read(tmp_path):
     cifar10(tmp_path)
     os.truncate(tmp_path / "data_batch_2", 2**40)
-    with pytest.raises(ValueError, match=r"data_batch_2 has 1099511627776 bytes; accepted are 268435456"):
+    with pytest.raises(ValueError, match=r"data_batch_2 cannot be read: it has 1099511627776 bytes; accepted are"):
         open_data(f"cifar10:{tmp_path}")
 
 
@@ -128,6 +129,7 @@ BROKEN_MATLAB_FILES = {
         compressed(matrix(b"X", (32, 32, 3, 4), struct.pack("<II", 2, 10**9) + bytes(12288))) + Y,
     "it has 12288 numbers for the shape": matrix(b"X", (32, 32, 3, 2**30), part(2, bytes(12288))) + Y,
     "it has y twice": X + Y + Y,
+    "it has more than 1024 elements": X + Y + bytes(8 * 1023),
     "an element at byte 128 of 136 has 80 bytes": struct.pack("<II", 14, 80),
     "its numbers are of the type 14": matrix(b"X", (1, 1), part(14, part(14, b""))) + Y,
     "has no variable X": matrix(b"X", (1, 1), part(14, part(14, b"")), kind=1) + Y,
@@ -159,3 +161,24 @@ def test_a_pipe_in_the_place_of_an_archive_is_refused(write, name, tmp_path):
     os.mkfifo(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
         open_data(f"{write.__name__}:{tmp_path}")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no such files here")
+def test_a_kernels_file_is_read_as_long_as_it_says(tmp_path):
+    """It says 0 bytes, and there are more."""
+    cifar10(tmp_path)
+    (tmp_path / "data_batch_2").unlink()
+    (tmp_path / "data_batch_2").symlink_to("/proc/self/status")
+    with pytest.raises(ValueError, match=r"data_batch_2 .*pickle exhausted before seeing STOP"):
+        open_data(f"cifar10:{tmp_path}")
+
+
+def test_a_regular_file_is_never_waited_for(tmp_path):
+    """What replaces it after the look at it, like a file of the kernel, may have nothing to read yet."""
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    with open_regular(file, 7) as stream:
+        assert not os.get_blocking(stream.fileno())
+        assert stream.read() == b"content"
+    with pytest.raises(ValueError, match="it has 7 bytes; accepted are 6"), open_regular(file, 6):
+        pass

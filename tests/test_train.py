@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import sys
 
 import pytest
@@ -230,6 +231,18 @@ def test_bad_images_are_named_or_left_out(tmp_path, capsys):
     train(tmp_path / "out", *given, "--skip-bad-images", epochs=1)
     assert f"--skip-bad-images left out 1:\n  {bad}: " in capsys.readouterr().out
     assert summary(tmp_path / "out")["images"] == {"train": 32, "test": 4, "left_out": 1}
+
+
+def test_evaluation_needs_no_training_images(tmp_path, capsys):
+    images = tmp_path / "images"
+    image_folder(images)
+    given = ["--data", f"imagefolder:{images}", "--workers", "0"]
+    train(tmp_path / "out", *given, "--image-size", "8", "--subset", "32", epochs=1)
+    shutil.rmtree(images / "train")
+    capsys.readouterr()
+    main(["evaluate", str(tmp_path / "out" / "last.ckpt"), *given, "--device", "cpu"])
+    left = summary(tmp_path / "out")
+    assert f"4 test images: loss {left['loss']:.4f}, accuracy {left['accuracy']:.2%}" in capsys.readouterr().out
 
 
 def test_images_too_small_for_the_network_are_named(tmp_path):

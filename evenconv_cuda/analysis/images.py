@@ -25,8 +25,7 @@ def read_images(path: Path, size: int) -> Tensor:
     """An image file, or every one in a directory: grey values 0 to 1, the central square, resized."""
     from PIL import ImageOps
 
-    from ..data.folders import SUFFIXES
-    from ..data.image_files import decoded
+    from ..data.image_files import SUFFIXES, decoded
 
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(SUFFIXES))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Lock
 
 from tqdm import tqdm
 
@@ -12,6 +14,10 @@ from .image_files import decoded, opened
 
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 CHUNK = 64
+LARGE = 2**24
+"""Pixels of an image that is decoded while no other is so large: many at once would fill the memory."""
+
+ALONE = Lock()
 
 
 def defects(files: Sequence[str], whole: bool) -> dict[str, str]:
@@ -37,8 +43,10 @@ def defect(file: str, whole: bool) -> str | None:
     try:
         with opened(file) as image:
             decode = whole or not ends_well(file, image.format)
+            large = image.width * image.height > LARGE
         if decode:
-            decoded(file)
+            with ALONE if large else nullcontext():
+                decoded(file)
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead to.
         return str(error) or type(error).__name__
     return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from .image_files import LabelledFiles
+from .image_files import SUFFIXES, LabelledFiles
 from .regular import read_bytes
 
 IMAGE_FOLDER = "DIR/train/CLASS/* and DIR/val/CLASS/* or DIR/test/CLASS/*"
@@ -13,11 +14,13 @@ TINY_FOLDER = "tiny-imagenet-200"
 MOST_BYTES = 2**24
 """Of a file of text; words.txt of ImageNet has 2.7 MB."""
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-
-def read_image_folder(root: Path) -> tuple[list[str], LabelledFiles, LabelledFiles]:
+def read_image_folder(
+    root: Path, classes: Sequence[str] | None = None
+) -> tuple[list[str], LabelledFiles, LabelledFiles]:
     """Class names, training and test files; the names of the folders in ``train``, sorted, are the classes.
+
+    Where ``classes`` are given, there may be no ``train``, and no training files.
 
     An image is what lies in a class folder, or in folders within it, and has the suffix of one; other files and those
     with a leading dot are left alone.
@@ -28,16 +31,18 @@ def read_image_folder(root: Path) -> tuple[list[str], LabelledFiles, LabelledFil
     """
     train = root / "train"
     test = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
-    if not train.is_dir() or test is None:
-        missing = "folder train" if not train.is_dir() else "folder val or test"
+    trains = train.is_dir() or classes is None
+    if test is None or (trains and not train.is_dir()):
+        missing = "folder val or test" if train.is_dir() or not trains else "folder train"
         raise FileNotFoundError(f"{root} has no {missing}; accepted is {IMAGE_FOLDER}")
-    classes = class_folders(train)
-    label = {name: n for n, name in enumerate(classes)}
-    tested = class_folders(test)
+    trained, tested = class_folders(train) if trains else [], class_folders(test)
+    names = list(map(printable, trained)) if trains else list(classes)
+    label = {name: n for n, name in enumerate(names)}
     for name in tested:
-        if name not in label:
-            raise ValueError(f"{test / name} is a class that {train} does not have")
-    return list(map(printable, classes)), labelled(train, classes, label), labelled(test, tested, label)
+        if printable(name) not in label:
+            known = f"that {train} does not have" if trains else f"that is none of {', '.join(names)}"
+            raise ValueError(f"{test / name} is a class {known}")
+    return names, labelled(train, trained, label), labelled(test, tested, label)
 
 
 def printable(name: str) -> str:
@@ -54,11 +59,15 @@ def class_folders(split: Path) -> list[str]:
 
 def labelled(split: Path, names: list[str], label: dict[str, int], within: str = "") -> LabelledFiles:
     folders = {name: split / name / within for name in names}
-    return [(str(folders[name] / file), label[name]) for name in names for file in images_in(folders[name])]
+    return [(str(folders[name] / file), label[printable(name)]) for name in names for file in images_in(folders[name])]
 
 
-def read_tiny_imagenet(root: Path) -> tuple[list[str], LabelledFiles, LabelledFiles]:
+def read_tiny_imagenet(
+    root: Path, classes: Sequence[str] | None = None
+) -> tuple[list[str], LabelledFiles, LabelledFiles]:
     """Class names (of words.txt), training and validation files; labels are the lines of wnids.txt.
+
+    Where ``classes`` are given, there may be no ``train``, and no training files.
 
     Raises:
         FileNotFoundError: a file or folder is missing, or an image that is annotated.
@@ -70,14 +79,15 @@ def read_tiny_imagenet(root: Path) -> tuple[list[str], LabelledFiles, LabelledFi
     if not wnids or len(set(wnids)) < len(wnids):
         raise ValueError(f"{root / 'wnids.txt'} names no class or one twice; accepted is one class in a line")
     label = {wnid: n for n, wnid in enumerate(wnids)}
-    for folder in listing(root / "train"):
+    trains = (root / "train").is_dir() or classes is None
+    for folder in listing(root / "train") if trains else ():
         if folder not in label:
             raise ValueError(f"{root / 'train' / folder} is no class of wnids.txt")
     words = dict(line.split("\t", 1) for line in lines(root / "words.txt") if "\t" in line)
     for wnid in wnids:
         if wnid not in words:
             raise ValueError(f"{root / 'words.txt'} does not have the class {wnid} of wnids.txt")
-    train = labelled(root / "train", wnids, label, within="images")
+    train = labelled(root / "train", wnids, label, within="images") if trains else []
     return [words[wnid] for wnid in wnids], train, annotated(root / "val", label)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,17 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .regular import open_regular
+
 LabelledFiles = list[tuple[str, int]]
 Box = tuple[float, float, float, float]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow decodes by itself: some of its other readers start programs."""
+
+SUFFIXES = tuple(sorted(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS))
+MOST_BYTES = 2**29
+"""Of a file; what is read whole to see its header takes no more memory."""
 
 BITS_PER_SAMPLE = 258
 LARGEST_SMALL = 64
@@ -87,19 +93,18 @@ def decoded(file: str | Path) -> Image.Image:
         return rgb(image)
 
 
-def opened(file: str | Path) -> Image.Image:
+@contextmanager
+def opened(file: str | Path) -> Iterator[Image.Image]:
     """The image with its header read; Pillow's limit on the pixels of an image is an error, not a warning."""
-    if not os.path.isfile(file):
-        raise ValueError("it is no regular file")
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"it is no image that is one of {', '.join(FORMATS)}") from error
-    pixels = image.width * image.height
-    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-        image.close()
-        raise ValueError(f"it has {pixels} pixels; accepted are {Image.MAX_IMAGE_PIXELS}, PIL.Image.MAX_IMAGE_PIXELS")
-    return image
+    with open_regular(file, MOST_BYTES) as stream:
+        try:
+            image = Image.open(stream, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"it is no image that is one of {', '.join(FORMATS)}") from error
+        pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+        if most is not None and pixels > most:
+            raise ValueError(f"it has {pixels} pixels; accepted are {most}, PIL.Image.MAX_IMAGE_PIXELS")
+        yield image
 
 
 def rgb(image: Image.Image) -> Image.Image:

@@ -21,6 +21,9 @@ COMPLEX = 0x0800
 MOST_BYTES = 2**28
 """Of a matrix; SVHN's training images are 225 MB."""
 
+MOST_ELEMENTS = 2**10
+"""Of a file; SVHN's have two."""
+
 HEAD = 2**10
 """Bytes of a matrix that have its flags, sizes and name."""
 
@@ -29,14 +32,16 @@ def read_arrays(content: bytes, names: Collection[str]) -> dict[str, np.ndarray]
     """The real arrays of numbers with these names, in the types in which they are stored.
 
     Raises:
-        ValueError, zlib.error: the file is broken, an array is too large or there twice.
+        ValueError, zlib.error: the file is broken or has too many elements, an array is too large or there twice.
     """
     order = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}.get(content[124:128])
     if order is None:
         raise ValueError("it does not begin as a file of version 5 to 7")
     arrays = {}
     position = 128
-    while position < len(content):
+    for _ in range(MOST_ELEMENTS):
+        if position >= len(content):
+            return arrays
         kind, body, position = element(memoryview(content), position, order, aligned=1)
         if kind == COMPRESSED:
             kind, size, head = unpacked(body, HEAD, order)
@@ -53,7 +58,7 @@ def read_arrays(content: bytes, names: Collection[str]) -> dict[str, np.ndarray]
             raise ValueError(f"its {name} has {size} bytes; accepted are {MOST_BYTES}")
         matrix = body if head is body else unpacked(body, 8 + size, order)[2]
         arrays[name] = array(matrix, start, shape, order)
-    return arrays
+    raise ValueError(f"it has more than {MOST_ELEMENTS} elements")
 
 
 def element(content: memoryview, start: int, order: str, aligned: int = 8) -> tuple[int, memoryview, int]:

@@ -28,6 +28,7 @@ def open_data(
     skip_bad_images: bool = False,
     subset: int | None = None,
     seed: int = 0,
+    classes: Sequence[str] | None = None,
 ) -> ImageData:
     """Open a data set and check it.
 
@@ -38,6 +39,8 @@ def open_data(
         skip_bad_images: leave out files that do not decode and list them in ``left_out``; decodes every file once.
         subset: take that many training images, as equally many of each class as there are, chosen by ``seed``.
         seed: of the subset and of the split of the digits.
+        classes: those of a network that is evaluated, in the order of its outputs: where an image folder or
+            Tiny-ImageNet has no ``train``, its training images are none and ``mean`` and ``std`` the test images'.
 
     Raises:
         FileNotFoundError: a folder or a file is missing.
@@ -52,7 +55,7 @@ def open_data(
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is no folder; {kind} takes the folder of its archive")
     if kind in FILE_SIZES:
-        return from_files(kind, root, image_size, skip_bad_images, subset, seed)
+        return from_files(kind, root, image_size, skip_bad_images, subset, seed, classes)
     return in_memory(kind, root, image_size, subset, seed)
 
 
@@ -83,7 +86,13 @@ def read_arrays(kind: str, root: Path, seed: int) -> tuple[list[str], MemoryImag
 
 
 def from_files(
-    kind: str, root: Path, image_size: int | None, skip_bad_images: bool, subset: int | None, seed: int
+    kind: str,
+    root: Path,
+    image_size: int | None,
+    skip_bad_images: bool,
+    subset: int | None,
+    seed: int,
+    classes: Sequence[str] | None,
 ) -> ImageData:
     from .checking import defects
     from .folders import printable, read_image_folder, read_tiny_imagenet
@@ -92,7 +101,8 @@ def from_files(
     size = FILE_SIZES[kind] if image_size is None else image_size
     if size < 1:
         raise ValueError(f"image_size is {size}; accepted is a whole number from 1")
-    classes, train, test = (read_tiny_imagenet if kind == "tinyimagenet" else read_image_folder)(root)
+    classes, train, test = (read_tiny_imagenet if kind == "tinyimagenet" else read_image_folder)(root, classes)
+    trains = bool(train)
     bad = defects([file for file, _ in train + test], whole=skip_bad_images)
     if bad and not skip_bad_images:
         listed = "; ".join(f"{printable(file)}: {reason}" for file, reason in list(bad.items())[:LISTED])
@@ -100,16 +110,17 @@ def from_files(
     train, test = ([entry for entry in part if entry[0] not in bad] for part in (train, test))
     trained = {label for _, label in train}
     for label, name in enumerate(classes):
-        if label not in trained:
+        if trains and label not in trained:
             raise ValueError(f"{root}: no training image of class {name} is left, all of its files are bad")
     if not test:
         raise ValueError(f"{root}: no test image is left, all of them are bad")
     if subset is not None:
         train = [train[index] for index in balanced([label for _, label in train], subset, seed)]
 
-    measured = min(MEASURED, len(train))
-    evenly_spaced = [n * len(train) // measured for n in range(measured)]
-    mean, std = mean_and_std(FileImages(train, size, training=False)[evenly_spaced][0])
+    measured = train or test
+    count = min(MEASURED, len(measured))
+    evenly_spaced = [n * len(measured) // count for n in range(count)]
+    mean, std = mean_and_std(FileImages(measured, size, training=False)[evenly_spaced][0])
     return ImageData(
         kind,
         classes,

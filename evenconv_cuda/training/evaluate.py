@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     quiet_lightning()
     torch.set_num_threads(options.threads)
     module, described = restored(options.checkpoint)
-    data = opened(options, image_size=described["image_size"], seed=module.recipe["seed"])
+    data = opened(options, image_size=described["image_size"], seed=module.recipe["seed"], classes=described["classes"])
     if data.classes != described["classes"] and data.num_classes == described["num_classes"]:
         other, own = next(pair for pair in zip(data.classes, described["classes"]) if pair[0] != pair[1])
         sys.exit(f"--data is {options.data!r}, with a class {other!r}; accepted for {options.checkpoint} is {own!r}")
